@@ -1,0 +1,23 @@
+"""grpo_nb: the package behind the notebooks, and their answer key.
+
+Import a module by name, `from grpo_nb import rewards`; this file loads none of them, so it costs nothing.
+A module imports only modules above it in this table:
+
+| module      | responsibility, in one line                                                               |
+|-------------|-------------------------------------------------------------------------------------------|
+| `profiles`  | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                     |
+| `templates` | messages → prompt text; the tags, in one place                                             |
+| `rewards`   | completion text → parsed answer → score, in TRL's contract (one file per family)           |
+| `plots`     | curves, token colours, tables; data in, Figure or HTML out                                 |
+| `data`      | task or data set → rows `{"prompt", "answer", …}`                                          |
+| `models`    | profile → policy + tokenizer + LoRA; the only file that imports unsloth, and first         |
+| `tracking`  | a run: JSONL always, SwanLab offline by default, live table                                |
+| `train`     | preflight the config in a second, then assemble TRL's trainers                             |
+| `evaluate`  | pass@1 and greedy accuracy, format rate, on held-out problems                              |
+| `export`    | adapter → proof that it learned → merged weights → reloaded                                |
+| `checks`    | `check_x(your_x)`: the learner's function against ours, in words                           |
+| `report`    | executed notebooks and the runs that they left → one HTML page                              |
+| `publish`   | notebooks → executed copies, committed outputs, links                                      |
+"""
+
+__version__ = "0.1.0"

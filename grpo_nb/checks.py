@@ -1,0 +1,58 @@
+"""A learner's function against ours, in words: True if every case fits, False with the case that does not, None if not attempted."""
+
+from grpo_nb import templates
+
+
+def check_reward(your_reward) -> bool | None:
+    """Whether `your_reward` is a verifier in TRL's contract: 1.0 right, 0.0 anything else, None if the truth is no number.
+
+    Args:
+        your_reward: f(completions, answer, **kwargs) -> list of scores, one per completion.
+    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
+    See: notebook 04, exercise 4.1.
+
+    >>> def stub(completions, answer, **kwargs):
+    ...     raise NotImplementedError
+    >>> check_reward(stub)
+    check_reward: not attempted.
+    >>> check_reward(lambda completions, answer, **kwargs: [1.0] * len(completions))
+    check_reward: 2.1 for 2, near but not right, must score 0.0 (yours: 1.0).
+    False
+    """
+    names, completions, answers, expected = zip(*_reward_cases(), strict=True)
+    messages = [[{"role": "assistant", "content": text}] for text in completions]
+    columns = {"answer": list(answers), "prompts": [""] * len(names), "completion_ids": [[0]] * len(names)}
+    for batch in (list(completions), messages):
+        try:
+            yours = your_reward(completions=batch, trainer_state=None, **columns)
+        except NotImplementedError:
+            print("check_reward: not attempted.")
+            return None
+        if not isinstance(yours, list) or len(yours) != len(names):
+            print(f"check_reward: {len(names)} completions must give a list of {len(names)} scores (yours: {yours!r}).")
+            return False
+        for name, score, right in zip(names, yours, expected, strict=True):
+            if score != right:
+                kind = " (given as messages)" if batch is messages else ""
+                print(f"check_reward: {name}{kind}, must score {right} (yours: {score!r}).")
+                return False
+    print(f"check_reward: all {len(names)} cases fit, as text and as messages.")
+    return True
+
+
+def _reward_cases() -> list[tuple[str, str, str, float | None]]:
+    """(what it is, completion, true answer, score), worked out by hand."""
+    block = f"1+1=2{templates.REASONING_END}{templates.SOLUTION_START}{{}}{templates.SOLUTION_END}".format
+    return [
+        ("2 for 2", block("2"), "2", 1.0),
+        ("2.0 for 2, equal in value", block("2.0"), "2", 1.0),
+        ("1,000 for 1000, equal in value", block("1,000"), "1000", 1.0),
+        ("2.1 for 2, near but not right", block("2.1"), "2", 0.0),
+        ("-2 for 2", block("-2"), "2", 0.0),
+        ("0 for 0", block("0"), "0", 1.0),
+        ("a solution that is no number", block("two"), "2", 0.0),
+        ("a right number without the format", "2", "2", 0.0),
+        ("a right number with junk after it", block("2") + " or 3", "2", 0.0),
+        ("an empty completion", "", "2", 0.0),
+        ("a true answer that is no number", block("blue"), "blue", None),
+    ]

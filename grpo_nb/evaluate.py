@@ -1,0 +1,135 @@
+"""Held-out accuracy: sampled (pass@1), greedy, format; same prompts and template before and after training."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+
+from grpo_nb.rewards import parsing
+
+
+def completions(
+    policy,
+    tokenizer,
+    rows: Sequence[dict],
+    *,
+    num_return_sequences: int = 1,
+    max_new_tokens: int,
+    greedy: bool = False,
+    temperature: float = 1.0,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> list[list[str]]:
+    """What the policy writes after each prompt, decoded as TRL decodes it (special tokens dropped, tags kept).
+
+    Args:
+        rows: with a conversational "prompt".
+        num_return_sequences: completions per prompt; greedy decoding makes one.
+        max_new_tokens: longest completion, in tokens.
+        temperature: of the sampling; top_p, top_k and min_p are off, as in training.
+        batch_size: completions generated side by side.
+        seed: of the sampling; the caller's random state is left as it was.
+    Returns: for each row a list of completion texts.
+    """
+    import torch
+
+    many = 1 if greedy else num_return_sequences
+    how = (
+        {"do_sample": False}
+        if greedy
+        else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": None}
+    )
+    texts = tokenizer.apply_chat_template([r["prompt"] for r in rows], tokenize=False, add_generation_prompt=True)
+    step, out = max(1, batch_size // many), []
+    with torch.no_grad(), torch.random.fork_rng(), _evaluation_mode(policy):
+        torch.manual_seed(seed)
+        for start in range(0, len(texts), step):
+            batch = tokenizer(
+                texts[start : start + step],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+            ).to(policy.device)
+            ids = policy.generate(
+                **batch,
+                **how,
+                num_return_sequences=many,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )[:, batch["input_ids"].shape[1] :]
+            decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
+            out += [decoded[i : i + many] for i in range(0, len(decoded), many)]
+    return out
+
+
+@contextlib.contextmanager
+def _evaluation_mode(policy):
+    was_training = policy.training
+    policy.eval()
+    try:
+        yield
+    finally:
+        policy.train(was_training)
+
+
+def is_correct(completion: str, answer: str) -> bool:
+    """Whether a completion has the exact format and its solution equals the answer as a number (as text if it is none).
+
+    >>> is_correct("1+1=2<end_working_out><SOLUTION>2.0</SOLUTION>", "2")
+    True
+    """
+    solution = parsing.solution(completion)
+    if solution is None:
+        return False
+    guess, truth = parsing.number(solution), parsing.number(answer)
+    if truth is None:
+        return solution.strip() == answer.strip()
+    return guess is not None and parsing.same_number(guess, truth)
+
+
+def accuracy(
+    policy,
+    tokenizer,
+    rows: Sequence[dict],
+    *,
+    max_new_tokens: int,
+    num_return_sequences: int = 4,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> dict:
+    """Shares of right answers and of well-formed completions on held-out rows.
+
+    Args:
+        rows: with "prompt" and "answer".
+        num_return_sequences: samples per prompt at temperature 1; their mean is an unbiased estimate of pass@1.
+    Returns: `sampled`, `greedy`, `format` (of the samples) in [0, 1], each with a 95 % `<key>_interval`; `prompts`, `samples`.
+    """
+    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "seed": seed}
+    sampled = completions(policy, tokenizer, rows, num_return_sequences=num_return_sequences, **settings)
+    greedy = completions(policy, tokenizer, rows, greedy=True, **settings)
+    per_prompt = [
+        sum(is_correct(c, r["answer"]) for c in group) / len(group) for group, r in zip(sampled, rows, strict=True)
+    ]
+    well_formed = [sum(parsing.solution(c) is not None for c in group) / len(group) for group in sampled]
+    right = [float(is_correct(group[0], r["answer"])) for group, r in zip(greedy, rows, strict=True)]
+    result = {"prompts": len(rows), "samples": num_return_sequences}
+    for key, shares in {"sampled": per_prompt, "greedy": right, "format": well_formed}.items():
+        result[key] = sum(shares) / len(shares)
+        result[f"{key}_interval"] = wilson_interval(result[key], len(shares))
+    return result
+
+
+def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % Wilson score interval of a share out of n independent prompts; never leaves [0, 1].
+
+    Samples of one prompt are not independent, so n counts prompts: for several samples a prompt the interval is on the wide side.
+
+    See: Wilson 1927, JASA 22:209.
+
+    >>> tuple(round(x, 3) for x in wilson_interval(0.5, 100))
+    (0.404, 0.596)
+    """
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))

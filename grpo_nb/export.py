@@ -1,0 +1,138 @@
+"""Adapter → saved, proved to have learned, reloaded bit-equal, merged to 16 bit, reloaded again.
+
+Everything is written under a temporary name and renamed, so no folder with a final name is half written.
+"""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from grpo_nb import files, models
+
+
+def save_adapter(policy, tokenizer, path: str | Path) -> Path:
+    """Save the LoRA adapter and the tokenizer, nothing of the base.
+
+    Args:
+        policy: a `peft.PeftModel`.
+        path: folder to write; an older one of that name is replaced.
+    Raises: ValueError if the policy carries no adapter.
+    """
+    if not hasattr(policy, "peft_config"):
+        raise ValueError(
+            f"the policy must carry a LoRA adapter (got {type(policy).__name__}). Use models.add_lora first."
+        )
+    with files.replacing(Path(path)) as draft:
+        policy.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+    return Path(path)
+
+
+def adapter_report(path: str | Path) -> SimpleNamespace:
+    """Scan a saved adapter's tensors for the two ways in which it can be worthless.
+
+    Returns: `tensors` (count), `all_zero` and `non_finite` (names). A fresh adapter has every `lora_B` in `all_zero`.
+    Raises: FileNotFoundError if the folder holds no adapter.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    file = Path(path) / "adapter_model.safetensors"
+    if not file.exists():
+        raise FileNotFoundError(
+            f"the folder must hold adapter_model.safetensors (got {path}). Save it with export.save_adapter."
+        )
+    tensors = load_file(file)
+    return SimpleNamespace(
+        tensors=len(tensors),
+        all_zero=[name for name, tensor in tensors.items() if not tensor.any()],
+        non_finite=[name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()],
+    )
+
+
+def verify_adapter(path: str | Path) -> SimpleNamespace:
+    """The adapter's report, if it passes: no tensor all zero, none non-finite.
+
+    Raises: ValueError naming the first offending tensor.
+    """
+    report = adapter_report(path)
+    for problem, names in {"zero": report.all_zero, "not finite": report.non_finite}.items():
+        if names:
+            raise ValueError(
+                f"every tensor of a trained adapter must be finite and somewhere non-zero (got {len(names)} of {report.tensors} "
+                f"{problem}, first {names[0]}). Train it, or lower the learning rate if it diverged."
+            )
+    return report
+
+
+def completion_logps(policy, tokenizer, prompts: list[str], completions: list[str]):
+    """log πθ of each completion given its prompt, summed over its tokens.
+
+    Args:
+        prompts: templated texts, generation prompt included.
+        completions: what follows each prompt.
+    Returns: float tensor [N], nats, no gradient.
+    """
+    import torch
+
+    starts = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+    texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    batch = tokenizer(texts, add_special_tokens=False, return_tensors="pt", padding=True, padding_side="right").to(
+        policy.device
+    )
+    with torch.no_grad():
+        logits = policy(**batch).logits[:, :-1].float()  # [N, T-1, V]
+    logps = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)  # [N, T-1]
+    positions = torch.arange(1, logps.shape[1] + 1, device=logps.device)
+    mask = (positions >= torch.tensor(starts, device=logps.device)[:, None]) & batch["attention_mask"][:, 1:].bool()
+    return (logps * mask).sum(-1)
+
+
+def logp_change(policy, tokenizer, prompts: list[str], completions: list[str]) -> float:
+    """Largest absolute change that the adapter makes to a completion's log-probability, in nats; 0 for a fresh adapter."""
+    with_adapter = completion_logps(policy, tokenizer, prompts, completions)
+    with policy.disable_adapter():
+        without = completion_logps(policy, tokenizer, prompts, completions)
+    return (with_adapter - without).abs().max().item()
+
+
+def load_adapter(base, path: str | Path):
+    """A saved adapter on top of its base, frozen, ready to generate."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(path)).eval()
+
+
+def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Path:
+    """Fold the adapter into the base weights, W + (α/r)·BA, and save a whole model that needs no PEFT.
+
+    The sum is taken in the base's own precision and rounded once, at the end. `policy` itself is left as it was.
+
+    Args:
+        policy: a `peft.PeftModel`; one that Unsloth loaded is merged by Unsloth.
+        path: folder to write.
+        dtype: "bfloat16", "float16" or "float32" of the saved weights.
+    Returns: path; `transformers.AutoModelForCausalLM.from_pretrained(path)` loads it.
+    See: Hu et al. 2021, arXiv:2106.09685, section 4.1; `peft.LoraModel.merge_and_unload`.
+    """
+    import copy
+
+    import torch
+
+    if dtype not in ("bfloat16", "float16", "float32"):
+        raise ValueError(f"dtype must be bfloat16, float16 or float32 (got {dtype!r}). Try 'bfloat16'.")
+    with files.replacing(Path(path)) as draft:
+        if hasattr(policy, "save_pretrained_merged"):
+            policy.save_pretrained_merged(str(draft), tokenizer, save_method="merged_16bit")
+        else:
+            merged = copy.deepcopy(policy).merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
+            merged.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+    return Path(path)
+
+
+def load_merged(path: str | Path):
+    """A merged model, in the precision it was saved in, ready to generate."""
+    from transformers import AutoModelForCausalLM
+
+    models.no_progress_bars()
+    return AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()

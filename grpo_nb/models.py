@@ -1,0 +1,262 @@
+"""Profile → policy + tokenizer + LoRA. The only file that imports unsloth, and before transformers, trl and peft.
+
+On the CPU the policy is a small Qwen3 that did not exist before: random weights, and a byte-level BPE trained on the spot.
+On a GPU it is a Qwen3 checkpoint that Unsloth loads, with vLLM inside.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from grpo_nb import templates
+
+END_OF_TURN = "<|im_end|>"  # Qwen3's eos
+PADDING = "<|endoftext|>"  # Qwen3's pad
+
+
+def load_policy(
+    profile: SimpleNamespace, rows: list[dict] | None = None, *, path: str | Path | None = None, seed: int = 0
+):
+    """The profile's policy and its tokenizer, with the series' chat template in place.
+
+    Args:
+        profile: from `profiles.current()`.
+        rows: training rows, the tiny tokenizer's corpus; needed only where a tiny policy is built from nothing.
+        path: folder of an earlier stage (a whole model, or with Unsloth an adapter); None starts at the beginning.
+        seed: of the random weights.
+    Returns: (policy, tokenizer). The policy has no adapter yet unless `path` holds one.
+    Raises: ValueError if there is neither `path` nor `rows`; ImportError if unsloth is missing or comes too late.
+    """
+    if profile.policy["backend"] == "unsloth":
+        policy, tokenizer = _load_with_unsloth(profile, path)
+        tokenizer.chat_template = templates.chat_template(profile.task["system_prompt"] or templates.SYSTEM_PROMPT)
+        return policy, tokenizer
+    no_progress_bars()
+    if path is not None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        return AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    if not rows:
+        raise ValueError(
+            "a tiny policy needs rows to train its tokenizer on (got none). Pass rows=data.load_task(...)[0]."
+        )
+    tokenizer = tiny_tokenizer(
+        rows, system_prompt=profile.task["system_prompt"], vocab_size=profile.policy["vocab_size"]
+    )
+    return tiny_policy(profile.policy, tokenizer, seed=seed), tokenizer
+
+
+def load_tokenizer(profile: SimpleNamespace, rows: list[dict] | None = None):
+    """The tokenizer alone, in every profile the one that `load_policy` would return."""
+    if profile.policy["backend"] != "unsloth":
+        return tiny_tokenizer(
+            rows, system_prompt=profile.task["system_prompt"], vocab_size=profile.policy["vocab_size"]
+        )
+    _import_unsloth()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(profile.policy["model_name"])
+    tokenizer.chat_template = templates.chat_template(profile.task["system_prompt"] or templates.SYSTEM_PROMPT)
+    return tokenizer
+
+
+def tiny_tokenizer(rows: list[dict], *, system_prompt: str | None = None, vocab_size: int = 512):
+    """Byte-level BPE of class Qwen2Tokenizer: every digit one token, the four tags one token each and *not* special.
+
+    Args:
+        rows: {"problem", "working"}; their words become tokens.
+        system_prompt: default system turn of the chat template, also part of the corpus.
+        vocab_size: upper bound, bytes, merges, tags and specials together.
+    Returns: `transformers.Qwen2Tokenizer`, eos <|im_end|>, pad <|endoftext|>, padding on the left.
+    See: TRL decodes completions with skip_special_tokens=True; a special tag would vanish before a reward function saw it.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    system_prompt = system_prompt or templates.SYSTEM_PROMPT
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated")
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    reserved = len(templates.TAGS) + 2
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - reserved, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    corpus = [f"{system_prompt} {row['problem']} {row['working']}" for row in rows[:1000]]
+    bpe.train_from_iterator(corpus, trainer)
+    model = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(merge) for merge in model["merges"]],
+        unk_token=None,
+        eos_token=END_OF_TURN,
+        pad_token=PADDING,
+        padding_side="left",
+    )
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in templates.TAGS])
+    tokenizer.chat_template = templates.chat_template(system_prompt)
+    return tokenizer
+
+
+def tiny_policy(policy: dict, tokenizer, *, seed: int = 0):
+    """A `Qwen3ForCausalLM` with random weights, tied embeddings, float32.
+
+    Args:
+        policy: a profile's `policy` dict: `hidden_size`, `intermediate_size`, … as in `Qwen3Config`, and `max_seq_length`.
+        tokenizer: fixes the vocabulary, rounded up to a multiple of 64, and the eos and pad ids.
+        seed: of the weights.
+    Raises: ValueError if a width is no multiple of 256: llama.cpp's K-quants work on blocks of 256 and would silently
+        store such a matrix in another type.
+    """
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    heads_width = policy["num_attention_heads"] * policy["head_dim"]
+    widths = {
+        "hidden_size": policy["hidden_size"],
+        "intermediate_size": policy["intermediate_size"],
+        "heads × head_dim": heads_width,
+    }
+    for name, width in widths.items():
+        if width % 256:
+            raise ValueError(
+                f"{name} must be a multiple of 256 (got {width}). Try {max(256, round(width / 256) * 256)}."
+            )
+    config = Qwen3Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=policy["hidden_size"],
+        intermediate_size=policy["intermediate_size"],
+        num_hidden_layers=policy["num_hidden_layers"],
+        num_attention_heads=policy["num_attention_heads"],
+        num_key_value_heads=policy["num_key_value_heads"],
+        head_dim=policy["head_dim"],
+        max_position_embeddings=policy["max_seq_length"],
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(config)
+
+
+def add_lora(policy, profile: SimpleNamespace, *, seed: int = 0):
+    """The policy with a fresh LoRA adapter, or unchanged if it carries one already (the SFT adapter of a GPU profile).
+
+    Returns: a `peft.PeftModel`; only the adapter is trainable, and it changes nothing yet (every `lora_B` is zero).
+    See: Hu et al. 2021, arXiv:2106.09685.
+    """
+    if profile.policy["backend"] == "unsloth":
+        FastLanguageModel = _import_unsloth().FastLanguageModel
+        return (
+            policy
+            if hasattr(policy, "peft_config")
+            else FastLanguageModel.get_peft_model(policy, **unsloth_lora_kwargs(profile))
+        )
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    if isinstance(policy, PeftModel):
+        return policy
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(policy, LoraConfig(task_type="CAUSAL_LM", **profile.lora))
+
+
+def unsloth_load_kwargs(profile: SimpleNamespace, path: str | Path | None = None) -> dict:
+    """Keyword arguments for `FastLanguageModel.from_pretrained`."""
+    given = {key: value for key, value in profile.policy.items() if key != "backend"}
+    if path is not None:
+        given["model_name"] = str(path)
+    return {**given, "max_lora_rank": profile.lora["r"]}
+
+
+def unsloth_lora_kwargs(profile: SimpleNamespace) -> dict:
+    """Keyword arguments for `FastLanguageModel.get_peft_model`."""
+    return {**profile.lora, "use_gradient_checkpointing": "unsloth", "random_state": profile.grpo["seed"]}
+
+
+def _load_with_unsloth(profile: SimpleNamespace, path: str | Path | None):
+    return _import_unsloth().FastLanguageModel.from_pretrained(**unsloth_load_kwargs(profile, path))
+
+
+def _import_unsloth():
+    """Import unsloth while it can still patch the libraries it speeds up."""
+    late = [name for name in ("trl", "transformers", "peft") if name in sys.modules]
+    if "unsloth" not in sys.modules and late:
+        raise ImportError(
+            f"unsloth must be imported before trl, transformers and peft (already imported: {', '.join(late)}). "
+            "Restart the kernel and run the notebook from the top."
+        )
+    try:
+        import unsloth
+    except ImportError as error:
+        raise ImportError(
+            "the t4 and a100 profiles need Unsloth and vLLM (unsloth cannot be imported). "
+            "Install the gpu extra, or set GRPO_NB_PROFILE=cpu."
+        ) from error
+    return unsloth
+
+
+def no_progress_bars() -> None:
+    """Silence the bars of transformers and datasets: in a saved notebook they are noise, and widgets that show nothing."""
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+
+
+def parameter_counts(policy) -> dict[str, int]:
+    """Number of parameters: `total` and `trainable`."""
+    return {
+        "total": sum(p.numel() for p in policy.parameters()),
+        "trainable": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+    }
+
+
+def use_fastest_threads(repeats: int = 3) -> int:
+    """Probe a small training step with one thread and with all of them, set the faster number, return it.
+
+    On a machine that others load too, one thread often wins: two threads wait for each other at every matrix product.
+    """
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    layer = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.SiLU(), torch.nn.Linear(512, 256))
+    x = torch.randn(2048, 256)
+    fastest = {}
+    for threads in {1, cores}:
+        torch.set_num_threads(threads)
+        layer(x).sum().backward()  # warm-up
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            layer(x).sum().backward()
+            times.append(time.perf_counter() - start)
+        fastest[threads] = min(times)
+    best = min(fastest, key=fastest.get)
+    torch.set_num_threads(best)
+    return best
+
+
+def machine() -> dict[str, str]:
+    """What this computer offers, in words: processor, memory, accelerator, and the profile that suits it."""
+    import platform
+
+    import torch
+
+    facts = {"python": platform.python_version(), "torch": torch.__version__, "cores": str(os.cpu_count())}
+    if not torch.cuda.is_available():
+        return {**facts, "gpu": "none", "profile": "cpu"}
+    card = torch.cuda.get_device_properties(0)
+    gib = card.total_memory / 2**30
+    profile = "a100" if gib > 38 and card.major >= 8 else "t4" if gib > 14 else "cpu"
+    return {**facts, "gpu": f"{card.name}, {gib:.0f} GiB", "profile": profile}

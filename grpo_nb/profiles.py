@@ -1,0 +1,185 @@
+"""The numbers of a run: one visible dict per profile, keys as TRL, PEFT, transformers and Unsloth name them.
+
+`GRPO_NB_PROFILE` picks one of them; the notebooks' cells stay the same. Edit a copy, not these:
+`GRPOConfig(**{**profile.grpo, "num_generations": 4})`.
+
+| key       | goes to                                                                                     |
+|-----------|---------------------------------------------------------------------------------------------|
+| `task`    | `data.load_task`: where problems come from, how hard they are, how many                     |
+| `policy`  | `models.load_policy`: the tiny model built here, or the checkpoint that Unsloth loads       |
+| `lora`    | `peft.LoraConfig` / `FastLanguageModel.get_peft_model`                                      |
+| `sft`     | `trl.SFTConfig`                                                                             |
+| `grpo`    | `trl.GRPOConfig`                                                                            |
+| `evaluate`| `evaluate.accuracy`: completions per held-out prompt, batch size, length                    |
+"""
+
+import copy
+import os
+from types import SimpleNamespace
+
+SEVEN_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+CPU = {
+    "task": {
+        "name": "addition",
+        "digits": 3,  # difficulty: digits of each addend
+        "slip_rate": 0.6,  # how often the demonstrator forgets a carry: what imitation learns and GRPO unlearns
+        "num_train": 4096,
+        "num_held_out": 256,
+        "system_prompt": "Show your work.",
+    },
+    "policy": {
+        "backend": "transformers",
+        "hidden_size": 256,  # this, the next and heads × head_dim: multiples of 256, the block of llama.cpp's K-quants
+        "intermediate_size": 512,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "vocab_size": 512,
+        "max_seq_length": 128,  # tokens, prompt and completion together
+    },
+    "lora": {"r": 32, "lora_alpha": 64, "lora_dropout": 0.0, "target_modules": SEVEN_PROJECTIONS},
+    "sft": {
+        "per_device_train_batch_size": 32,
+        "max_steps": 450,
+        "learning_rate": 2e-3,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,  # below 1: a share of max_steps
+        "weight_decay": 0.01,
+        "adam_beta2": 0.98,
+        "max_length": 128,
+        "logging_steps": 10,
+        "bf16": False,
+        "use_cpu": True,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "save_strategy": "no",
+    },
+    "grpo": {
+        "num_generations": 8,
+        "per_device_train_batch_size": 128,  # completions: 16 prompts × 8
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 40,
+        "max_steps": 60,
+        "learning_rate": 5e-4,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.05,
+        "adam_beta2": 0.99,
+        "temperature": 1.0,
+        "beta": 0.0,
+        "loss_type": "dapo",
+        "logging_steps": 1,
+        "bf16": False,
+        "use_cpu": True,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "save_strategy": "no",
+    },
+    "evaluate": {"num_return_sequences": 4, "batch_size": 512},
+}
+
+T4 = {
+    "task": {
+        "name": "dapo_math",
+        "traces": "open_math_reasoning",  # the task whose worked answers SFT imitates
+        "num_train": None,  # None: every row
+        "num_held_out": 64,
+        "system_prompt": None,  # None: templates.SYSTEM_PROMPT
+    },
+    "policy": {
+        "backend": "unsloth",
+        "model_name": "Qwen/Qwen3-4B",
+        "max_seq_length": 1024,
+        "load_in_4bit": True,  # QLoRA: 4-bit base, 16-bit adapter; needs the vllm-bnb-plugin of the gpu extra
+        "fast_inference": True,  # vLLM, sharing the weights
+        "gpu_memory_utilization": 0.6,
+    },
+    "lora": {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": SEVEN_PROJECTIONS},
+    "sft": {
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2,
+        "num_train_epochs": 2,
+        "learning_rate": 2e-4,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 5,
+        "weight_decay": 0.01,
+        "optim": "adamw_8bit",
+        "max_length": 1024,
+        "logging_steps": 5,
+        "fp16": True,  # compute capability 7.5 has no bf16
+        "bf16": False,
+        "seed": 3407,
+        "report_to": "none",
+        "save_strategy": "no",
+    },
+    "grpo": {
+        "num_generations": 4,
+        "per_device_train_batch_size": 4,  # completions: one group a micro-step
+        "gradient_accumulation_steps": 4,  # 4 prompts an update
+        "max_completion_length": 768,
+        "max_steps": 100,
+        "learning_rate": 5e-6,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,
+        "weight_decay": 0.01,
+        "optim": "adamw_8bit",
+        "temperature": 1.0,
+        "beta": 0.0,
+        "loss_type": "dapo",
+        "logging_steps": 1,
+        "fp16": True,
+        "bf16": False,
+        "seed": 3407,
+        "use_vllm": True,
+        "report_to": "none",
+        "save_strategy": "no",
+    },
+    "evaluate": {"num_return_sequences": 1, "batch_size": 16},
+}
+
+A100 = {
+    **T4,
+    "task": {**T4["task"], "num_held_out": 128},
+    "policy": {
+        **T4["policy"],
+        "model_name": "Qwen/Qwen3-8B",
+        "max_seq_length": 2048,
+        "load_in_4bit": False,
+        "gpu_memory_utilization": 0.7,
+    },
+    "lora": {**T4["lora"], "r": 32, "lora_alpha": 64},
+    "sft": {**T4["sft"], "gradient_accumulation_steps": 1, "max_length": 2048, "fp16": False, "bf16": True},
+    "grpo": {**T4["grpo"], "max_completion_length": 1536, "fp16": False, "bf16": True},
+    "evaluate": {**T4["evaluate"], "batch_size": 32},
+}
+
+# ci: the cpu profile made small enough that a notebook takes seconds; it still learns, from a milder start.
+CI = {
+    **CPU,
+    "task": {**CPU["task"], "digits": 2, "num_train": 3500, "num_held_out": 128},
+    "sft": {**CPU["sft"], "max_steps": 300},
+    "grpo": {**CPU["grpo"], "per_device_train_batch_size": 64, "max_completion_length": 32, "max_steps": 24},
+    "evaluate": {"num_return_sequences": 2, "batch_size": 256},
+}
+
+PROFILES = {"ci": CI, "cpu": CPU, "t4": T4, "a100": A100}
+
+
+def current(name: str | None = None) -> SimpleNamespace:
+    """A private copy of one profile, its dicts as attributes: `profile.grpo["num_generations"]`.
+
+    Args:
+        name: one of ci, cpu, t4, a100; None reads GRPO_NB_PROFILE and falls back to cpu.
+    Returns: namespace with `name` and the six dicts of the module's table.
+    Raises: ValueError for an unknown name.
+
+    >>> current("a100").lora["r"]
+    32
+    """
+    name = name or os.environ.get("GRPO_NB_PROFILE") or "cpu"
+    if name not in PROFILES:
+        raise ValueError(
+            f"GRPO_NB_PROFILE must be one of {', '.join(PROFILES)} (got {name!r}). Try GRPO_NB_PROFILE=cpu."
+        )
+    return SimpleNamespace(name=name, **copy.deepcopy(PROFILES[name]))

@@ -1,0 +1,19 @@
+"""Completion text → parsed answer → score, in TRL's contract: `f(completions=..., answer=..., **columns) -> scores`.
+
+| file      | function                     | what earns the score                                     | range       |
+|-----------|------------------------------|----------------------------------------------------------|-------------|
+| `parsing` | (none: what the others read) | the solution between the tags, the number in a text      |             |
+| `format`  | `match_format_exactly`       | the whole layout, once, and nothing after it             | 0 or 3      |
+| `format`  | `match_format_approximately` | each of three tags, once and in its place                | [-3, 1.5]   |
+| `answers` | `check_answer`               | the solution: right, near or wrong; needs the layout     | [-4.5, 5]   |
+| `answers` | `check_numbers`              | the one number after the solution tag, right or wrong    | [-2.5, 3.5] |
+
+The sum reaches 13 for a right answer in the layout and falls to -10 for a completion without any of it. Everything is a
+pure function of the text, in time that grows linearly with it; `None` means "not applicable here". The scores are those
+of *Qwen3-8B GRPO with SwanLab*; where its code has a bug, ours departs, and the modules number each departure.
+"""
+
+from grpo_nb.rewards.answers import check_answer, check_numbers
+from grpo_nb.rewards.format import match_format_approximately, match_format_exactly
+
+__all__ = ["check_answer", "check_numbers", "match_format_approximately", "match_format_exactly"]

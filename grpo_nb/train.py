@@ -1,0 +1,277 @@
+"""Preflight a config in a second, then assemble TRL's trainers.
+
+Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOConfig`, rows become a `datasets.Dataset`, and TRL's own
+trainer trains. What is added is that a mistake is named before a model loads.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+from grpo_nb import data, files, models, tracking
+
+# Names from older releases and tutorials → today's name in TRL, or what to do instead.
+RENAMED = {
+    "kl_coef": "beta",
+    "max_new_tokens": "max_completion_length",
+    "max_prompt_length": "no key: filter the rows with data.keep_short",
+    "max_seq_length": "max_length in SFTConfig; a policy's key in a profile",
+    "warmup_ratio": "warmup_steps below 1, which is a share",
+    "vllm_sampling_params": "temperature, top_p, top_k, min_p, generation_kwargs",
+    "vllm_importance_sampling_cap": "vllm_importance_sampling_clip_max",
+    "train_batch_size": "per_device_train_batch_size",
+}
+GIVEN_BY_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
+
+
+def check_keys(settings: dict, config_class: type) -> None:
+    """Refuse keys that the config class does not know.
+
+    Plain TRL raises a TypeError for them; under Unsloth they are dropped and training goes on without them.
+
+    Raises: ValueError naming each unknown key and today's name for it.
+    """
+    known = {field.name for field in dataclasses.fields(config_class)}
+    unknown = [key for key in settings if key not in known]
+    if not unknown:
+        return
+    hints = []
+    for key in unknown:
+        near = difflib.get_close_matches(key, known, n=1)
+        hints.append(f"{key} → {RENAMED.get(key) or (near[0] if near else 'no such setting')}")
+    raise ValueError(
+        f"every key must be a field of {config_class.__name__} (got {', '.join(unknown)}). Today's names: {'; '.join(hints)}."
+    )
+
+
+def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[str, int]:
+    """The batch arithmetic of a GRPO config, as TRL resolves it.
+
+    Args:
+        settings: keys of `GRPOConfig`; missing ones take TRL's defaults.
+        num_processes: world size; None reads WORLD_SIZE, else 1.
+    Returns: `generation_batch_size` (completions sampled at once), `unique_prompts` in it, `completions_per_update`.
+    Raises: ValueError where TRL would refuse, with values that work.
+    See: `GRPOConfig.__post_init__`.
+
+    >>> batch_numbers({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_generations": 4})
+    {'generation_batch_size': 16, 'unique_prompts': 4, 'completions_per_update': 16}
+    """
+    world = num_processes or int(os.environ.get("WORLD_SIZE", 1))
+    device = settings.get("per_device_train_batch_size", 8)
+    accumulation = settings.get("gradient_accumulation_steps", 1)
+    group = settings.get("num_generations", 8)
+    steps, size = settings.get("steps_per_generation"), settings.get("generation_batch_size")
+    if min(device, accumulation, group) < 1 or group < 2:
+        raise ValueError(
+            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1 and num_generations at least 2, because an "
+            f"advantage compares completions of one prompt (got {device}, {accumulation} and {group}). Try num_generations=8."
+        )
+    if steps is not None and size is not None:
+        raise ValueError(
+            f"only one of steps_per_generation and generation_batch_size may be set (got {steps} and {size}). Drop generation_batch_size."
+        )
+    if size is None:
+        size = device * world * (steps or accumulation)
+    elif size % (device * world):
+        raise ValueError(
+            f"generation_batch_size must be a multiple of per_device_train_batch_size × processes (got {size}, {device} × {world}). "
+            f"Try {max(1, round(size / (device * world))) * device * world}."
+        )
+    if size % group:
+        fits = [g for g in range(2, size + 1) if size % g == 0]
+        nearest = sorted(sorted(fits, key=lambda g: abs(g - group))[:3])
+        bigger = next(d for d in range(device, device + group + 1) if size // device * d % group == 0)
+        raise ValueError(
+            f"the generation batch must be a multiple of num_generations (got {size} completions, num_generations = {group}). "
+            f"Try num_generations = {' or '.join(map(str, nearest)) or 2}, or per_device_train_batch_size = {bigger}."
+        )
+    return {
+        "generation_batch_size": size,
+        "unique_prompts": size // group,
+        "completions_per_update": device * accumulation * world,
+    }
+
+
+def check_columns(rows: Sequence[dict], needed: Sequence[str], *, why: str) -> None:
+    """Refuse rows that lack a column, before anything expensive starts."""
+    if len(rows) == 0:
+        raise ValueError(f"{why} must have at least one row to train on (got none).")
+    missing = [name for name in needed if name not in rows[0]]
+    if missing:
+        raise ValueError(
+            f"{why} needs the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))} "
+            f"(got {', '.join(map(repr, rows[0]))}). Rename or add it: data.grpo_rows and data.sft_rows make the right ones."
+        )
+
+
+def preflight(
+    config: dict, dataset: Sequence[dict], rewards: Sequence[Callable] = (), profile: SimpleNamespace | None = None
+) -> dict:
+    """Everything about a GRPO run that can be checked without a model: keys, batch arithmetic, columns, number of prompts.
+
+    Args:
+        config: settings for `GRPOConfig`.
+        dataset: rows with "prompt" and whatever columns the rewards name as parameters.
+        rewards: reward functions in TRL's contract.
+        profile: for the context length; None skips that check.
+    Returns: report: the batch numbers, `prompts`, `columns`, and `optimizer_steps_per_epoch`.
+    Raises: ValueError for the first thing that is wrong.
+    """
+    from trl import GRPOConfig
+
+    check_keys(config, GRPOConfig)
+    numbers = batch_numbers(config)
+    check_columns(dataset, ["prompt"], why="GRPO")
+    for reward in rewards:
+        parameters = inspect.signature(reward).parameters.values()
+        named = [
+            p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.default is p.empty
+        ]
+        check_columns(dataset, [n for n in named if n not in GIVEN_BY_TRL], why=f"the reward {_name(reward)}")
+    if len(dataset) < numbers["unique_prompts"]:
+        raise ValueError(
+            f"the data set must fill one generation batch of {numbers['unique_prompts']} prompts (got {len(dataset)}). "
+            f"Add rows or lower per_device_train_batch_size."
+        )
+    completion = config.get("max_completion_length", 512)
+    if profile is not None and completion >= profile.policy["max_seq_length"]:
+        raise ValueError(
+            f"max_completion_length must leave room for the prompt in max_seq_length = {profile.policy['max_seq_length']} "
+            f"(got {completion}). Try {profile.policy['max_seq_length'] // 2}."
+        )
+    micro_steps = (
+        len(dataset)
+        // numbers["unique_prompts"]
+        * numbers["generation_batch_size"]
+        // config.get("per_device_train_batch_size", 8)
+    )
+    updates = -(-micro_steps * config.get("num_iterations", 1) // config.get("gradient_accumulation_steps", 1))
+    return {**numbers, "prompts": len(dataset), "columns": list(dataset[0]), "optimizer_steps_per_epoch": updates}
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def sft_trainer(
+    policy, tokenizer, rows: Sequence[dict], profile: SimpleNamespace, *, callbacks=(), seed: int = 0, **changes
+):
+    """TRL's `SFTTrainer` on prompt/completion rows: the loss falls on completion tokens only.
+
+    A policy built from nothing trains all its weights; a GPU profile's checkpoint trains its LoRA adapter.
+
+    Args:
+        rows: from `data.sft_rows`.
+        changes: settings of `SFTConfig` that differ from the profile's.
+    Returns: `trl.SFTTrainer`; `trainer.train()` trains, `trainer.model` is the result.
+    """
+    settings = {"seed": seed, **profile.sft, **changes}
+    check_columns(rows, ["prompt", "completion"], why="SFT")
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    check_keys(settings, SFTConfig)
+    if profile.policy["backend"] == "unsloth":
+        policy = models.add_lora(policy, profile)
+    trainer = SFTTrainer(
+        model=policy,
+        args=SFTConfig(output_dir=_trainer_dir(profile, "sft"), disable_tqdm=True, **settings),
+        train_dataset=Dataset.from_list(list(rows)),
+        processing_class=tokenizer,
+    )
+    return _with_callbacks(trainer, callbacks)
+
+
+def grpo_trainer(
+    policy,
+    tokenizer,
+    rows: Sequence[dict],
+    rewards: Sequence[Callable],
+    profile: SimpleNamespace,
+    *,
+    callbacks=(),
+    seed: int = 0,
+    **changes,
+):
+    """TRL's `GRPOTrainer` on the profile's settings; the policy gets its LoRA adapter if it has none.
+
+    Args:
+        rows: from `data.grpo_rows`.
+        rewards: functions `f(completions, **columns) -> list[float | None]`.
+        changes: settings of `GRPOConfig` that differ from the profile's.
+    Returns: `trl.GRPOTrainer`; `trainer.train()` trains, `trainer.model` is the PEFT model.
+    Raises: ValueError from `preflight`.
+    """
+    settings = {"seed": seed, **profile.grpo, **changes}
+    preflight(settings, rows, rewards, profile)
+    policy = models.add_lora(policy, profile, seed=seed)
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    trainer = GRPOTrainer(
+        model=policy,
+        reward_funcs=list(rewards),
+        args=GRPOConfig(output_dir=_trainer_dir(profile, "grpo"), disable_tqdm=True, **settings),
+        train_dataset=Dataset.from_list(list(rows)),
+        processing_class=tokenizer,
+    )
+    return _with_callbacks(trainer, callbacks)
+
+
+def _trainer_dir(profile: SimpleNamespace, stage: str) -> str:
+    return str(tracking.outputs_dir() / profile.name / stage / "trainer")
+
+
+def _with_callbacks(trainer, callbacks):
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(
+        PrinterCallback
+    )  # prints every log as a dict; metrics.jsonl and the live table say it better
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    return trainer
+
+
+def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, seed: int = 0, callbacks=()):
+    """The policy after SFT, trained now or taken from the disk if the same profile, rows and seed trained it before.
+
+    Args:
+        rows: worked rows; None loads the profile's own task.
+    Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
+    """
+    rows = trace_rows(profile, seed=seed) if rows is None else rows
+    path = warm_start_path(profile, rows, seed=seed)
+    if not path.exists():
+        policy, tokenizer = models.load_policy(profile, rows, seed=seed)
+        prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
+        prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.sft["max_length"])
+        trainer = sft_trainer(policy, tokenizer, prompts, profile, seed=seed, callbacks=callbacks)
+        trainer.train()
+        with files.replacing(path) as draft:
+            trainer.model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+        if profile.policy["backend"] == "unsloth":
+            return trainer.model, tokenizer  # vLLM is already up; loading an 8B model twice would not fit
+    return models.load_policy(profile, path=path)
+
+
+def trace_rows(profile: SimpleNamespace, *, seed: int = 0) -> list[dict]:
+    """Rows with working-out to imitate: the task's own, or those of the data set that `task["traces"]` names."""
+    if "traces" in profile.task:
+        return data.load_rows(profile.task["traces"])
+    return data.load_task(profile.task, seed=seed)[0]
+
+
+def warm_start_path(profile: SimpleNamespace, rows: Sequence[dict], *, seed: int = 0) -> Path:
+    """Where the warm start of exactly these settings and rows lies; any change of them is another folder."""
+    recipe = json.dumps([profile.task, profile.policy, profile.sft, list(rows), seed], sort_keys=True)
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
+    return tracking.outputs_dir() / profile.name / f"warm_start-{digest}"
