@@ -1,10 +1,32 @@
-"""A learner's function against ours, in words: True if every case fits, False with the case that does not, None if not attempted."""
+"""A learner's function against ours, in words: True if every case fits, False with the first that does not.
+
+A stub that still raises NotImplementedError is "not attempted": None, and the notebook goes on.
+"""
+
+import functools
+from collections.abc import Callable
 
 from grpo_nb import templates
 
 
-def check_reward(your_reward) -> bool | None:
-    """Whether `your_reward` is a verifier in TRL's contract: 1.0 right, 0.0 anything else, None if the truth is no number.
+def _exercise(check: Callable[[Callable], tuple[bool, str]]) -> Callable[[Callable], bool | None]:
+    """Let a check say its sentence, after its own name; a stub that raises NotImplementedError is not attempted."""
+
+    @functools.wraps(check)
+    def run(your_function: Callable) -> bool | None:
+        try:
+            is_right, sentence = check(your_function)
+        except NotImplementedError:
+            is_right, sentence = None, "not attempted."
+        print(f"{check.__name__}: {sentence}")
+        return is_right
+
+    return run
+
+
+@_exercise
+def check_reward(your_reward):
+    """Whether `your_reward` is a verifier in TRL's contract: 1.0 right, 0.0 wrong, None if the truth is no number.
 
     Args:
         your_reward: f(completions, answer, **kwargs) -> list of scores, one per completion.
@@ -23,21 +45,14 @@ def check_reward(your_reward) -> bool | None:
     messages = [[{"role": "assistant", "content": text}] for text in completions]
     columns = {"answer": list(answers), "prompts": [""] * len(names), "completion_ids": [[0]] * len(names)}
     for batch in (list(completions), messages):
-        try:
-            yours = your_reward(completions=batch, trainer_state=None, **columns)
-        except NotImplementedError:
-            print("check_reward: not attempted.")
-            return None
+        yours = your_reward(completions=batch, trainer_state=None, **columns)
         if not isinstance(yours, list) or len(yours) != len(names):
-            print(f"check_reward: {len(names)} completions must give a list of {len(names)} scores (yours: {yours!r}).")
-            return False
+            return False, f"{len(names)} completions must give a list of {len(names)} scores (yours: {yours!r})."
         for name, score, right in zip(names, yours, expected, strict=True):
             if score != right:
                 kind = " (given as messages)" if batch is messages else ""
-                print(f"check_reward: {name}{kind}, must score {right} (yours: {score!r}).")
-                return False
-    print(f"check_reward: all {len(names)} cases fit, as text and as messages.")
-    return True
+                return False, f"{name}{kind}, must score {right} (yours: {score!r})."
+    return True, f"all {len(names)} cases fit, as text and as messages."
 
 
 def _reward_cases() -> list[tuple[str, str, str, float | None]]:

@@ -74,7 +74,7 @@ def column_addition(a: int, b: int, *, slip_rate: float = 0.0, rng: random.Rando
     Returns: (working, solution).
 
     >>> column_addition(37, 85)
-    ('7+5=12 3+8+1=12', '122')
+    ('7+5=12 3+8=11+1=12', '122')
     >>> column_addition(37, 85, slip_rate=1.0, rng=random.Random(0))
     ('7+5=12 3+8=11', '112')
     """
@@ -83,7 +83,7 @@ def column_addition(a: int, b: int, *, slip_rate: float = 0.0, rng: random.Rando
     for place in range(width):
         top, bottom = a // 10**place % 10, b // 10**place % 10
         total = top + bottom + carry
-        columns.append(f"{top}+{bottom}+{carry}={total}" if carry else f"{top}+{bottom}={total}")
+        columns.append(f"{top}+{bottom}={top + bottom}" + (f"+{carry}={total}" if carry else ""))
         written.append(str(total) if place == width - 1 else str(total % 10))
         carry = total // 10
         if carry and slip_rate and rng.random() < slip_rate:

@@ -61,7 +61,7 @@ CPU = {
         "per_device_train_batch_size": 128,  # completions: 16 prompts × 8
         "gradient_accumulation_steps": 1,
         "max_completion_length": 40,
-        "max_steps": 60,
+        "max_steps": 50,
         "learning_rate": 5e-4,
         "lr_scheduler_type": "linear",
         "warmup_steps": 0.05,

@@ -20,7 +20,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from grpo_nb import models, profiles, report
+from grpo_nb import files, models, profiles, report
 
 ROOT = Path(__file__).resolve().parent.parent  # publishing needs the checkout, not only the package
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -92,7 +92,7 @@ def write_links(root: Path = ROOT) -> list[Path]:
         if path.suffix == ".ipynb" and not is_stale(nbformat.reads(before, as_version=4)):
             notebook = nbformat.reads(after, as_version=4)
             after = nbformat.writes(stamp(notebook, notebook.metadata["grpo_nb"]["profile"])) + "\n"
-        _write(path, after)
+        files.write_text(path, after)
         changed.append(path)
     return changed
 
@@ -222,8 +222,8 @@ def tutorial(build: Path, notebooks: Path = ROOT / "notebooks") -> int:
     for outcome in outcomes:
         _write_notebook(outcome.path, stamp(outcome.notebook, profile))
         page, _ = exporter.from_notebook_node(outcome.notebook, {"metadata": {"path": str(copies)}})
-        _write(outcome.path.with_suffix(".html"), page)
-    _write(build / "report.html", report.page(outcomes, profile, outputs, models.machine()))
+        files.write_text(outcome.path.with_suffix(".html"), page)
+    files.write_text(build / "report.html", report.page(outcomes, profile, outputs, models.machine()))
     print(f"\nreport     {build / 'report.html'}\nnotebooks  {copies}")
     for path in sorted(outputs.rglob("metrics.jsonl")):
         print(f"run        {path}")
@@ -262,14 +262,7 @@ def _stage(notebooks: Path, copies: Path) -> None:
 def _write_notebook(path: Path, notebook: dict) -> None:
     import nbformat
 
-    _write(path, nbformat.writes(notebook).rstrip("\n") + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf8")
-    draft.replace(path)
+    files.write_text(path, nbformat.writes(notebook).rstrip("\n") + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:

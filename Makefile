@@ -1,0 +1,66 @@
+# `make -n TARGET` prints the lines of a target, ready to be pasted where there is no make
+# (on Windows: .venv\Scripts for .venv/bin, and `set NAME=value` on a line of its own for each NAME=value).
+PYTHON ?= python3
+GRPO_NB_PROFILE ?= cpu
+STACK := $(if $(filter t4 a100,$(GRPO_NB_PROFILE)),gpu,cpu)
+OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 SWANLAB_MODE=offline
+
+.PHONY: tutorial test check notebooks links bench locks clean distclean
+
+# Execute every notebook; leave copies, the report and the runs under build/. Only the GPU profiles may reach a hub.
+tutorial: .venv/ready-$(STACK)
+	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m grpo_nb.publish tutorial build
+
+# Unit tests, then every notebook in the ci profile. Both always run; either one's failure is the target's.
+test: .venv/ready-$(STACK)
+	rm -rf build/test
+	$(OFFLINE) GRPO_NB_PROFILE=ci .venv/bin/python -m pytest; units=$$?; \
+	$(OFFLINE) GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest --nbmake --nbmake-timeout=600 notebooks && exit $$units
+
+# Format, lint, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
+check: .venv/ready-$(STACK)
+	.venv/bin/ruff format --check grpo_nb tests benchmarks
+	.venv/bin/ruff check grpo_nb tests benchmarks
+	.venv/bin/ruff format --check --line-length 88 notebooks
+	.venv/bin/ruff check --line-length 88 notebooks
+	.venv/bin/python -m pytest tests/test_notebooks.py
+
+# The only target that writes outputs into the committed notebooks.
+notebooks: .venv/ready-$(STACK)
+	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m grpo_nb.publish notebooks
+
+# Point every badge and set-up cell at the Repository of pyproject.toml.
+links: .venv/ready-$(STACK)
+	.venv/bin/python -m grpo_nb.publish links
+
+bench: .venv/ready-$(STACK)
+	$(OFFLINE) .venv/bin/python benchmarks/rewards.py
+	$(OFFLINE) .venv/bin/python benchmarks/learning.py
+
+# torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
+# The Unsloth wheel is downloaded, not installed: a test reads its source to check the GPU profiles without a GPU.
+.venv/ready-%: locks/%.txt pyproject.toml
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else 'grpo_nb needs Python 3.11, 3.12 or 3.13 (got %d.%d from $(PYTHON)). Try: make PYTHON=python3.12 $(MAKECMDGOALS)' % v)"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install torch==2.13.0
+	.venv/bin/python -m pip install -r locks/$*.txt
+	.venv/bin/python -m pip install --no-deps --editable .
+	.venv/bin/python -m pip download --no-deps --only-binary :all: --dest .venv/wheels unsloth==2026.10.7
+	touch .venv/ready-$*
+
+# Resolve both locks again (each keeps its header) and copy the CPU one into environment.yml.
+locks: .venv/ready-cpu
+	.venv/bin/python -m pip install uv==0.13.9
+	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --quiet --no-annotate --no-header \
+		| sed -e "/python_full_version >= '3.14'/d" -e "s/ ; python_full_version < '3.14'$$//" | grep -vE '^(nvidia-[^m]|cuda-|triton)' > locks/cpu.new
+	.venv/bin/uv pip compile pyproject.toml --extra gpu --extra dev --python-version 3.12 --python-platform x86_64-manylinux_2_28 --quiet --no-annotate --no-header > locks/gpu.new
+	for stack in cpu gpu; do (grep '^#' locks/$$stack.txt; cat locks/$$stack.new) > locks/$$stack.tmp && mv locks/$$stack.tmp locks/$$stack.txt; rm locks/$$stack.new; done
+	(grep -v '^      - ' environment.yml; grep -v '^#' locks/cpu.txt | sed 's/^/      - /') > environment.new && mv environment.new environment.yml
+
+# Everything that a run leaves behind, but not .venv; `make distclean` takes that too.
+clean:
+	rm -rf build outputs notebooks/outputs .pytest_cache .ruff_cache *.egg-info
+	find grpo_nb tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -r {} +
+
+distclean: clean
+	rm -rf .venv

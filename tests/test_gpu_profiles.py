@@ -1,0 +1,143 @@
+"""The t4 and a100 profiles, checked without a GPU: against TRL's config classes and the pinned Unsloth wheel."""
+
+import ast
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from test_project import pins
+from trl import GRPOConfig, SFTConfig
+
+from grpo_nb import models, profiles, train
+
+GPU_PROFILES = ("t4", "a100")
+WHEELS = Path(os.environ.get("GRPO_NB_WHEELS") or Path(__file__).parent.parent / ".venv" / "wheels")
+# Method of FastLanguageModel → the file and class of the wheel that spell out its parameters. Both methods also take
+# **kwargs and hand them on, so that a misspelt keyword is refused, or lost, only further down.
+UNSLOTH = {
+    "from_pretrained": ("unsloth/models/loader.py", "FastLanguageModel"),
+    "get_peft_model": ("unsloth/models/llama.py", "FastLlamaModel"),
+}
+
+each_profile = pytest.mark.parametrize("name", GPU_PROFILES)
+
+
+@pytest.fixture
+def bf16_gpu(monkeypatch):
+    """transformers refuses bf16=True where it sees no GPU that has it; let it see one, and change nothing else."""
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+
+
+@pytest.fixture(scope="module")
+def unsloth_parameters() -> dict[str, set[str]]:
+    """Method → the parameter names that the pinned Unsloth release spells out, read from its wheel, never imported."""
+    wheel = WHEELS / f"unsloth-{pins('gpu')['unsloth']}-py3-none-any.whl"
+    if not wheel.exists():
+        pytest.skip(f"{wheel.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
+    with zipfile.ZipFile(wheel) as files:
+        return {
+            method: parameters(files.read(path).decode(), owner, method) for method, (path, owner) in UNSLOTH.items()
+        }
+
+
+def parameters(source: str, owner: str, method: str) -> set[str]:
+    """The names that one method of one class takes, without *args and **kwargs."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef) and node.name == owner:
+            for function in node.body:
+                if isinstance(function, ast.FunctionDef) and function.name == method:
+                    return {argument.arg for argument in [*function.args.args, *function.args.kwonlyargs]}
+    raise ValueError(
+        f"the source must define {owner}.{method} (it does not). Look for where this release has moved it."
+    )
+
+
+# Golden: the numbers of *Qwen3-8B GRPO with SwanLab* that carry over.
+def test_a100_is_the_recipe_of_the_source():
+    a100 = profiles.current("a100")
+    assert a100.policy["model_name"] == "Qwen/Qwen3-8B" and a100.policy["max_seq_length"] == 2048
+    assert a100.policy["gpu_memory_utilization"] == 0.7
+    assert (a100.lora["r"], a100.lora["lora_alpha"], len(a100.lora["target_modules"])) == (32, 64, 7)
+
+
+def test_t4_fits_its_card():
+    t4 = profiles.current("t4")
+    assert t4.policy["model_name"] == "Qwen/Qwen3-4B" and t4.policy["load_in_4bit"]
+    for settings in (t4.sft, t4.grpo):
+        assert settings["fp16"] and not settings["bf16"], "compute capability 7.5 has no bf16"
+
+
+# Oracle: TRL's own classes.
+@each_profile
+def test_sft_settings_make_a_real_config(name, bf16_gpu, tmp_path):
+    profile = profiles.current(name)
+    config = SFTConfig(output_dir=str(tmp_path), **profile.sft)
+    assert {key: getattr(config, key) for key in profile.sft if key != "report_to"} == {
+        key: value for key, value in profile.sft.items() if key != "report_to"
+    }
+    assert config.report_to == [] and config.max_length <= profile.policy["max_seq_length"]
+
+
+@each_profile
+def test_grpo_settings_make_a_real_config_with_legal_batches(name, bf16_gpu, tmp_path):
+    profile = profiles.current(name)
+    config = GRPOConfig(output_dir=str(tmp_path), **profile.grpo)
+    assert config.report_to == [] and config.use_vllm
+    assert config.generation_batch_size % config.num_generations == 0
+    numbers = train.batch_numbers(profile.grpo, num_processes=1)
+    assert numbers["generation_batch_size"] == config.generation_batch_size
+
+
+@each_profile
+def test_prompt_and_completion_fit_the_context(name):
+    profile = profiles.current(name)
+    room = profile.policy["max_seq_length"] - profile.grpo["max_completion_length"]
+    assert room >= 256, f"{room} tokens are left for the prompt"
+
+
+@each_profile
+def test_same_cells_serve_every_profile(name):
+    here, there = vars(profiles.current(name)), vars(profiles.current("cpu"))
+    assert here.keys() == there.keys()
+
+
+@pytest.mark.parametrize("key", ["max_prompt_length", "warmup_ratio", "tokenizer", "vllm_sampling_params"])
+def test_trl_refuses_the_keys_of_the_source(key, tmp_path):
+    with pytest.raises(TypeError, match=key):
+        GRPOConfig(output_dir=str(tmp_path), **{**profiles.current("t4").grpo, key: 1})
+
+
+def test_trl_refuses_the_batch_of_the_source(tmp_path):
+    batch = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "num_generations": 4}
+    with pytest.raises(ValueError, match="divisible by"):
+        GRPOConfig(output_dir=str(tmp_path), **{**profiles.current("t4").grpo, **batch})
+    with pytest.raises(ValueError, match="multiple of num_generations"):
+        train.batch_numbers(batch, num_processes=1)
+
+
+# Oracle: the pinned Unsloth release.
+@each_profile
+def test_unsloth_knows_every_keyword_that_we_give(name, unsloth_parameters):
+    profile = profiles.current(name)
+    assert models.unsloth_load_kwargs(profile).keys() <= unsloth_parameters["from_pretrained"]
+    assert models.unsloth_lora_kwargs(profile).keys() <= unsloth_parameters["get_peft_model"]
+
+
+@each_profile
+def test_unsloth_gets_the_rank_that_it_must_reserve(name):
+    profile = profiles.current(name)
+    assert models.unsloth_load_kwargs(profile)["max_lora_rank"] == models.unsloth_lora_kwargs(profile)["r"]
+
+
+def test_a_wrong_keyword_is_seen(unsloth_parameters):
+    profile = profiles.current("t4")
+    planted = {**models.unsloth_load_kwargs(profile), "max_model_len": 1024}
+    assert planted.keys() - unsloth_parameters["from_pretrained"] == {"max_model_len"}
+    planted = {**models.unsloth_lora_kwargs(profile), "rank": 16}
+    assert planted.keys() - unsloth_parameters["get_peft_model"] == {"rank"}
+
+
+def test_a_moved_method_is_refused():
+    with pytest.raises(ValueError, match="must define FastLanguageModel.from_pretrained"):
+        parameters("class FastLanguageModel: pass", "FastLanguageModel", "from_pretrained")

@@ -1,0 +1,133 @@
+"""The project's files agree with each other: pins, environment, dependencies, what `import grpo_nb` costs."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import grpo_nb
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "swanlab", "unsloth"}
+TESTED_STACK = {
+    "torch": "2.13.0",
+    "transformers": "5.17.0",
+    "trl": "1.14.2",
+    "peft": "0.21.2",
+    "datasets": "4.8.5",
+    "accelerate": "1.15.0",
+    "swanlab": "0.10.3",
+    "nbmake": "1.5.5",
+}
+GPU_STACK = {**TESTED_STACK, "unsloth": "2026.10.7", "vllm": "0.30.0"}
+GIVEN_BY_THE_PLATFORM = {"google", "kaggle_secrets"}  # only inside Colab and Kaggle
+
+
+def lock_lines(stack: str) -> list[str]:
+    lines = (ROOT / "locks" / f"{stack}.txt").read_text(encoding="utf8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def pins(stack: str) -> dict[str, str]:
+    """Distribution → pinned version."""
+    requirements = [Requirement(line) for line in lock_lines(stack)]
+    return {canonicalize_name(r.name): str(r.specifier).removeprefix("==") for r in requirements}
+
+
+def heavy_modules_after(statement: str) -> set[str]:
+    """Which heavy packages a fresh interpreter has loaded after one statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return HEAVY & set(loaded.split())
+
+
+# What an import costs.
+def test_import_loads_nothing_heavy():
+    assert heavy_modules_after("import grpo_nb") == set()
+
+
+def test_the_import_test_can_fail():
+    assert heavy_modules_after("import grpo_nb, torch") == {"torch"}
+
+
+def test_modules_load_nothing_heavy_before_a_function_needs_it():
+    names = [path.stem for path in (ROOT / "grpo_nb").glob("[a-z]*.py")] + ["rewards"]
+    assert heavy_modules_after(f"from grpo_nb import {', '.join(names)}") == set()
+
+
+def test_version_is_told_once():
+    assert PYPROJECT["project"]["version"] == grpo_nb.__version__
+
+
+# The locks.
+@pytest.mark.parametrize(("stack", "wanted"), [("cpu", TESTED_STACK), ("gpu", GPU_STACK)])
+def test_lock_pins_the_tested_stack(stack, wanted):
+    assert wanted.items() <= pins(stack).items()
+
+
+@pytest.mark.parametrize(("stack", "extras"), [("cpu", ["dev"]), ("gpu", ["dev", "gpu"])])
+def test_lock_fulfils_pyproject(stack, extras):
+    project, locked = PYPROJECT["project"], pins(stack)
+    for line in project["dependencies"] + [line for e in extras for line in project["optional-dependencies"][e]]:
+        wanted = Requirement(line)
+        assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), line
+
+
+@pytest.mark.parametrize("stack", ["cpu", "gpu"])
+def test_lock_is_exact_and_names_no_host(stack):
+    for line in lock_lines(stack):
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", line), line
+    assert len(pins(stack)) == len(lock_lines(stack)), "one version of each"
+
+
+def test_cpu_lock_brings_no_cuda():
+    cuda = [name for name in pins("cpu") if name.startswith(("nvidia-", "cuda-", "triton"))]
+    assert cuda == ["nvidia-ml-py"]
+
+
+def test_conda_environment_equals_the_cpu_lock():
+    text = (ROOT / "environment.yml").read_text(encoding="utf8")
+    assert re.findall(r"^      - (.+)$", text, re.MULTILINE) == lock_lines("cpu")
+    assert "  - python=3.11\n" in text
+
+
+def test_makefile_downloads_the_locked_unsloth():
+    assert f"unsloth=={pins('gpu')['unsloth']}" in (ROOT / "Makefile").read_text(encoding="utf8")
+
+
+# The dependencies.
+def test_every_dependency_says_why_it_is_there():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf8")
+    project = PYPROJECT["project"]
+    for line in project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]:
+        assert re.search(rf'"{re.escape(line)}",\s+# \w.{{10,}}$', text, re.MULTILINE), f"{line}: why?"
+
+
+def test_everything_that_is_imported_is_declared():
+    imported = set()
+    for path in [
+        *(ROOT / "grpo_nb").rglob("*.py"),
+        *(ROOT / "tests").glob("*.py"),
+        *(ROOT / "benchmarks").glob("*.py"),
+    ]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    project = PYPROJECT["project"]
+    lines = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    distributions = importlib.metadata.packages_distributions()
+    ours = {"grpo_nb", "tests", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    for name in imported - ours - set(sys.stdlib_module_names) - GIVEN_BY_THE_PLATFORM:
+        owners = {canonicalize_name(owner) for owner in distributions.get(name, [name])}
+        assert owners & declared, f"{name} is imported but pyproject.toml does not declare it"

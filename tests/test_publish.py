@@ -1,0 +1,251 @@
+"""Links, committed outputs and the report; a real kernel runs notebooks of a few cells."""
+
+import json
+import os
+import re
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from grpo_nb import models, publish, report
+
+HERE, THERE = "https://github.com/grpo-nb/grpo_nb", "https://github.com/someone.else/my-fork"
+
+
+def notebook(*sources: str, **metadata) -> dict:
+    return new_notebook(cells=[new_code_cell(source) for source in sources], metadata=metadata)
+
+
+def with_output(**output) -> dict:
+    """A notebook of one code cell that printed, or displayed, one thing."""
+    made = notebook("1")
+    made.cells[0].outputs = [new_output(**output)]
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A notebooks folder with two short notebooks: the first leaves a run, the second computes."""
+    root = tmp_path / "notebooks"
+    root.mkdir()
+    writes_a_run = (
+        "import json, os, pathlib\n"
+        "run = pathlib.Path(os.environ.get('GRPO_NB_OUTPUTS', 'outputs'), 'ci', '<b>grpo<\\u200b')\n"
+        "run.mkdir(parents=True)\n"
+        "rows = [{'step': s, 'reward': s / 10} for s in (1, 2, 3)]\n"
+        "(run / 'metrics.jsonl').write_text(''.join(json.dumps(r) + '\\n' for r in rows))\n"
+        "summary = {'before': {'greedy': 0.25}, 'text': '<script>alert(1)</script>'}\n"
+        "(run / 'summary.json').write_text(json.dumps(summary))"
+    )
+    nbformat.write(notebook(writes_a_run), root / "01_run.ipynb")
+    nbformat.write(notebook("import sys\nprint('noise', file=sys.stderr)", "6 * 7"), root / "02_answer.ipynb")
+    return root
+
+
+# Golden.
+def test_badge_line_leads_to_the_notebook():
+    line = publish.badge_line(HERE, "06_grpo.ipynb")
+    colab, kaggle = re.findall(r"\]\((https:[^)]+)\)", line)
+    assert colab == "https://colab.research.google.com/github/grpo-nb/grpo_nb/blob/main/notebooks/06_grpo.ipynb"
+    assert kaggle == f"https://kaggle.com/kernels/welcome?src={HERE}/blob/main/notebooks/06_grpo.ipynb"
+    assert line.count("![Open in") == 2, "each picture has its alt text"
+
+
+def test_badge_pictures_exist():
+    pictures = re.findall(r"\]?\((img/[^)]+)\)", publish.badge_line(HERE, "x.ipynb"))
+    assert len(pictures) == 2 and all((publish.ROOT / "notebooks" / picture).is_file() for picture in pictures)
+
+
+def test_repository_is_read_from_pyproject(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{THERE}"\n')
+    assert publish.repository(tmp_path) == THERE
+
+
+def test_clean_keeps_results_and_drops_noise():
+    dirty = notebook("1 + 1", widgets={"state": {}}, language_info={"name": "python", "version": "3.11.7"})
+    dirty.cells[0].metadata = {"execution": {"iopub.status.busy": "…"}, "tags": ["kept"]}
+    dirty.cells[0].outputs = [
+        new_output("stream", name="stderr", text="warning"),
+        new_output("execute_result", data={"text/plain": "2", publish.WIDGET_VIEW: {"model_id": "0"}}),
+    ]
+    tidy = publish.clean(dirty)
+    assert set(tidy.metadata) == {"kernelspec", "language_info"} and "version" not in tidy.metadata["language_info"]
+    assert tidy.cells[0].metadata == {"tags": ["kept"]}
+    assert [output.data for output in tidy.cells[0].outputs] == [{"text/plain": "2"}]
+    assert "widgets" in dirty.metadata, "the executed notebook itself is left alone"
+    nbformat.validate(tidy)
+
+
+# Law.
+@pytest.mark.parametrize(
+    "text",
+    [
+        publish.badge_line(HERE, "00_start_here.ipynb"),
+        f'%pip install "grpo_nb @ git+{HERE}@main"',
+        f"git clone {HERE} && cd grpo_nb",
+        "no link at all",
+    ],
+)
+def test_links_move_there_and_back(text):
+    moved = publish.point_to(THERE, text)
+    assert publish.point_to(THERE, moved) == moved
+    assert publish.point_to(HERE, moved) == text
+    assert "grpo-nb/grpo_nb" not in moved
+
+
+def test_other_peoples_links_stay():
+    text = "[TRL](https://github.com/huggingface/trl/blob/main/README.md)"
+    assert publish.point_to(THERE, text) == text
+
+
+def test_hash_follows_the_code_alone():
+    made = notebook("a = 1", "a")
+    before = publish.code_sha256(made)
+    made.cells.insert(0, new_markdown_cell("words"))
+    made.cells[-1].outputs = [new_output("execute_result", data={"text/plain": "1"})]
+    assert publish.code_sha256(made) == before
+    made.cells[-1].source = "a + 1"
+    assert publish.code_sha256(made) != before
+    assert publish.code_sha256(notebook("a", "b")) != publish.code_sha256(notebook("ab"))
+
+
+def test_stamp_is_fresh_until_the_code_changes():
+    made = notebook("a = 1")
+    assert publish.is_stale(made)
+    publish.stamp(made, "cpu")
+    assert not publish.is_stale(made) and made.metadata["grpo_nb"]["profile"] == "cpu"
+    made.cells[0].source = "a = 2"
+    assert publish.is_stale(made)
+
+
+def test_moved_links_leave_outputs_as_fresh_as_they_were(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{THERE}"\n')
+    (tmp_path / "README.md").write_text(f"git clone {HERE}\n")
+    (tmp_path / "notebooks").mkdir()
+    fresh, stale = tmp_path / "notebooks" / "fresh.ipynb", tmp_path / "notebooks" / "stale.ipynb"
+    for path in (fresh, stale):
+        nbformat.write(publish.stamp(notebook(f"%pip install git+{HERE}"), "ci"), path)
+    edited = nbformat.read(stale, as_version=4)
+    edited.cells[0].source += " # edited"
+    nbformat.write(edited, stale)
+    assert publish.write_links(tmp_path) == [tmp_path / "README.md", fresh, stale]
+    assert publish.write_links(tmp_path) == [], "once is enough"
+    assert THERE in fresh.read_text() and THERE in (tmp_path / "README.md").read_text()
+    assert not publish.is_stale(nbformat.read(fresh, as_version=4))
+    assert publish.is_stale(nbformat.read(stale, as_version=4))
+
+
+# The main job, with a real kernel.
+def test_tutorial_leaves_copies_pages_runs_and_a_report(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    build = tmp_path / "build"
+    assert publish.tutorial(build, folder) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before, (
+        "originals are untouched"
+    )
+    page, printed = (build / "report.html").read_text(encoding="utf8"), capsys.readouterr().out
+    assert page.count('src="data:image/png;base64,') == 1 and "from 0.1 to 0.3" in page
+    assert "<script" not in page and "<b>grpo" not in page and "&lt;script&gt;" in page
+    assert "before/greedy" in page and "0.250" in page
+    for name in ("01_run", "02_answer"):
+        executed = nbformat.read(build / "notebooks" / f"{name}.ipynb", as_version=4)
+        assert executed.metadata["grpo_nb"]["profile"] == "ci"
+        assert f'href="notebooks/{name}.html"' in page and (build / "notebooks" / f"{name}.html").exists()
+    assert "42" in (build / "notebooks" / "02_answer.html").read_text(encoding="utf8")
+    for left in ("report.html", "notebooks", "metrics.jsonl"):
+        assert re.search(rf"^\w+ +{re.escape(str(build))}/.*{re.escape(left)}$", printed, re.MULTILINE), left
+    assert not list(build.rglob("*.tmp"))
+
+
+def test_a_failing_cell_is_named_and_the_report_still_written(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
+    nbformat.write(notebook("ok = 1", "raise ValueError('<i>no</i>')", "never = 1"), folder / "01_run.ipynb")
+    assert publish.tutorial(tmp_path / "build", folder) == 1
+    assert "FAILED     01_run.ipynb, cell 1: ValueError: <i>no</i>" in capsys.readouterr().err
+    page = (tmp_path / "build" / "report.html").read_text(encoding="utf8")
+    assert "cell 1: ValueError: &lt;i&gt;no&lt;/i&gt;" in page and "<i>no" not in page
+    assert "finished" in page, "the next notebook ran all the same"
+
+
+def test_a_dead_kernel_is_a_failure(tmp_path):
+    nbformat.write(notebook("import os", "os._exit(1)"), tmp_path / "x.ipynb")
+    outcome = publish.execute(tmp_path / "x.ipynb", dict(os.environ))
+    assert outcome.failure.startswith("x.ipynb, cell 1: the kernel died")
+
+
+def test_refresh_writes_clean_stamped_outputs(folder, monkeypatch):
+    monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
+    untouched = (folder / "01_run.ipynb").read_bytes()
+    assert publish.refresh(["02_answer"], folder) == 0
+    written = nbformat.read(folder / "02_answer.ipynb", as_version=4)
+    assert not publish.is_stale(written) and written.cells[0].outputs == []
+    assert written.cells[1].outputs[0].data["text/plain"] == "42"
+    assert (folder / "01_run.ipynb").read_bytes() == untouched
+    assert sorted(path.name for path in folder.iterdir()) == ["01_run.ipynb", "02_answer.ipynb"]
+
+
+def test_an_earlier_run_is_kept_once(tmp_path):
+    build, empty = tmp_path / "build", tmp_path / "notebooks"
+    empty.mkdir()
+    (build / "outputs").mkdir(parents=True)
+    (build / "outputs" / "first").write_text("hours of training")
+    assert publish.tutorial(build, empty) == 0
+    assert (build / "outputs.previous" / "first").exists() and not list((build / "outputs").iterdir())
+
+
+def test_report_without_a_run_says_so(tmp_path):
+    assert "No run was recorded." in report.page([], "ci", tmp_path, models.machine())
+
+
+# Refusal.
+@pytest.mark.parametrize("address", ["https://example.org/a/b", "https://github.com/a", "https://github.com/a/b/c"])
+def test_repository_must_be_on_github(tmp_path, address):
+    (tmp_path / "pyproject.toml").write_text(f"[project.urls]\nRepository = {json.dumps(address)}\n")
+    with pytest.raises(ValueError, match="must read https://github.com/OWNER/NAME"):
+        publish.repository(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("saved in /home/someone/grpo_nb", "the absolute path /home/someone"),
+        ("['/tmp/x/y.json']", "the absolute path /tmp/x"),
+        ("file:///srv/data/rows", "the absolute path /srv/data"),
+        ("C:\\Users\\someone", "the absolute path C:"),
+        ("key hf_" + "a" * 30, "a token"),
+    ],
+)
+def test_outputs_that_must_not_be_published(text, problem):
+    for output in (
+        {"output_type": "stream", "name": "stdout", "text": text},
+        {"output_type": "display_data", "data": {"text/html": text}},
+    ):
+        with pytest.raises(ValueError, match="cell 0 shows " + re.escape(problem)):
+            publish.clean(with_output(**output))
+
+
+def test_errors_must_not_be_published():
+    with pytest.raises(ValueError, match="cell 0 ended in KeyError"):
+        publish.clean(with_output(output_type="error", ename="KeyError", evalue="", traceback=[]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "outputs/cpu/grpo/metrics.jsonl",
+        "1/2 and 3 / 4",
+        "https://github.com/a/b",
+        "</b></td><br/>",
+        "and/or",
+        '<img src="data:image/png;base64,/9j/4AAQ/SkZJ=">',
+    ],
+)
+def test_harmless_outputs_pass(text):
+    assert publish.output_problems(with_output(output_type="stream", name="stdout", text=text)) == []
+
+
+def test_unknown_notebook_name_is_refused(folder):
+    with pytest.raises(ValueError, match="must be one of 01_run, 02_answer .got 99_none"):
+        publish.execute_all(folder, {}, ["99_none"])
