@@ -1,7 +1,7 @@
 """Task or data set → rows {"problem", "answer", "working"} → what TRL's trainers eat.
 
-One generated task (addition with written carries) that needs nothing, and three public data sets that `datasets` loads from the Hub
-or from a local folder: `GRPO_NB_DATA/<name>/*.jsonl|*.parquet`.
+One generated task (addition with written carries) that needs nothing, and three public data sets that `datasets`
+loads from the Hub or from a local folder: `GRPO_NB_DATA/<name>/*.jsonl|*.parquet`.
 """
 
 import os
@@ -41,9 +41,11 @@ def addition(
     Args:
         num_train, num_held_out: problems to make; a + b and b + a count as the same problem.
         digits: digits of each addend, the difficulty.
-        slip_rate: probability that the demonstrator forgets a carry, in [0, 1]; it spoils `working` and `solution`, never `answer`.
+        slip_rate: probability that the demonstrator forgets a carry, in [0, 1]; it spoils `working` and
+            `solution`, never `answer`.
         seed: of the problems and the slips.
-    Returns: (train, held_out), rows {"problem", "answer", "working", "solution"}; `answer` is the true sum, `solution` the demonstrator's.
+    Returns: (train, held_out), rows {"problem", "answer", "working", "solution"}; `answer` is the true sum, `solution`
+    the demonstrator's.
     Raises: ValueError if `digits` cannot give that many different problems.
     """
     low, high = (0 if digits == 1 else 10 ** (digits - 1)), 10**digits

@@ -103,7 +103,8 @@ def accuracy(
     Args:
         rows: with "prompt" and "answer".
         num_return_sequences: samples per prompt at temperature 1; their mean is an unbiased estimate of pass@1.
-    Returns: `sampled`, `greedy`, `format` (of the samples) in [0, 1], each with a 95 % `<key>_interval`; `prompts`, `samples`.
+    Returns: `sampled`, `greedy`, `format` (of the samples) in [0, 1], each with a 95 % `<key>_interval`; `prompts`,
+    `samples`.
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "seed": seed}
     sampled = completions(policy, tokenizer, rows, num_return_sequences=num_return_sequences, **settings)
@@ -123,7 +124,8 @@ def accuracy(
 def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """95 % Wilson score interval of a share out of n independent prompts; never leaves [0, 1].
 
-    Samples of one prompt are not independent, so n counts prompts: for several samples a prompt the interval is on the wide side.
+    Samples of one prompt are not independent, so n counts prompts: for several samples a prompt the interval is on
+    the wide side.
 
     See: Wilson 1927, JASA 22:209.
 

@@ -58,8 +58,8 @@ def verify_adapter(path: str | Path) -> SimpleNamespace:
     for problem, names in {"zero": report.all_zero, "not finite": report.non_finite}.items():
         if names:
             raise ValueError(
-                f"every tensor of a trained adapter must be finite and somewhere non-zero (got {len(names)} of {report.tensors} "
-                f"{problem}, first {names[0]}). Train it, or lower the learning rate if it diverged."
+                "every tensor of a trained adapter must be finite and somewhere non-zero "
+                f"(got {len(names)} of {report.tensors} {problem}, first {names[0]}). Train it, or lower the learning rate if it diverged."
             )
     return report
 
@@ -88,7 +88,7 @@ def completion_logps(policy, tokenizer, prompts: list[str], completions: list[st
 
 
 def logp_change(policy, tokenizer, prompts: list[str], completions: list[str]) -> float:
-    """Largest absolute change that the adapter makes to a completion's log-probability, in nats; 0 for a fresh adapter."""
+    """Largest absolute change that the adapter makes to a completion's log-probability, in nats; 0 if it is fresh."""
     with_adapter = completion_logps(policy, tokenizer, prompts, completions)
     with policy.disable_adapter():
         without = completion_logps(policy, tokenizer, prompts, completions)

@@ -1,7 +1,7 @@
 """Profile → policy + tokenizer + LoRA. The only file that imports unsloth, and before transformers, trl and peft.
 
-On the CPU the policy is a small Qwen3 that did not exist before: random weights, and a byte-level BPE trained on the spot.
-On a GPU it is a Qwen3 checkpoint that Unsloth loads, with vLLM inside.
+On the CPU the policy is a small Qwen3 that did not exist before: random weights, and a byte-level BPE trained on the
+spot. On a GPU it is a Qwen3 checkpoint that Unsloth loads, with vLLM inside.
 """
 
 import json
@@ -71,7 +71,8 @@ def tiny_tokenizer(rows: list[dict], *, system_prompt: str | None = None, vocab_
         system_prompt: default system turn of the chat template, also part of the corpus.
         vocab_size: upper bound, bytes, merges, tags and specials together.
     Returns: `transformers.Qwen2Tokenizer`, eos <|im_end|>, pad <|endoftext|>, padding on the left.
-    See: TRL decodes completions with skip_special_tokens=True; a special tag would vanish before a reward function saw it.
+    See: TRL decodes completions with skip_special_tokens=True; a special tag would vanish before a reward function
+    saw it.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
@@ -108,7 +109,8 @@ def tiny_policy(policy: dict, tokenizer, *, seed: int = 0):
     """A `Qwen3ForCausalLM` with random weights, tied embeddings, float32.
 
     Args:
-        policy: a profile's `policy` dict: `hidden_size`, `intermediate_size`, … as in `Qwen3Config`, and `max_seq_length`.
+        policy: a profile's `policy` dict: `hidden_size`, `intermediate_size`, … as in `Qwen3Config`, and
+            `max_seq_length`.
         tokenizer: fixes the vocabulary, rounded up to a multiple of 64, and the eos and pad ids.
         seed: of the weights.
     Raises: ValueError if a width is no multiple of 256: llama.cpp's K-quants work on blocks of 256 and would silently
@@ -206,7 +208,7 @@ def _import_unsloth():
 
 
 def no_progress_bars() -> None:
-    """Silence the bars of transformers and datasets: in a saved notebook they are noise, and widgets that show nothing."""
+    """Silence the bars of transformers and datasets: in a saved notebook they are noise, or widgets without a kernel."""
     import datasets
     from transformers.utils import logging
 

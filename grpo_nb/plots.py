@@ -1,6 +1,7 @@
 """Data in, Figure out: curves, score tables, coloured tokens, one palette for the series.
 
-Figures are `matplotlib.figure.Figure` objects made without pyplot: no global state, no double display. `show` adds the alt text.
+Figures are `matplotlib.figure.Figure` objects made without pyplot: no global state, no double display. `show` adds
+the alt text.
 """
 
 import base64
@@ -182,12 +183,16 @@ def tokens(pieces: list[tuple[str, str, bool]]) -> str:
         pieces: (text, role, is_trained) for each token; roles are system, user, assistant, padding.
     """
     tint = {"system": "#e6e0f0", "user": "#fdebc8", "assistant": "#d3e8f5", "padding": "#eeeeee"}
-    spans = "".join(
-        f'<span title="{html.escape(role)}" style="background:{tint[role]};color:#000;padding:2px 3px;margin:1px;display:inline-block;'
-        f'border-bottom:3px solid {OKABE_ITO["blue"] if is_trained else "transparent"}">{safe_text(text).replace(chr(10), "⏎")}</span>'
-        for text, role, is_trained in pieces
-    )
+    spans = "".join(_token(text, role, tint[role], is_trained) for text, role, is_trained in pieces)
     legend = " ".join(
-        f'<span style="background:{tint[role]};color:#000;padding:2px 6px">{role}</span>' for role in tint
+        f'<span style="background:{c};color:#000;padding:2px 6px">{role}</span>' for role, c in tint.items()
     )
     return f'<div style="font-family:monospace;line-height:2.2">{spans}</div><p>{legend} · underlined: trained on</p>'
+
+
+def _token(text: str, role: str, tint: str, is_trained: bool) -> str:
+    line = OKABE_ITO["blue"] if is_trained else "transparent"
+    style = (
+        f"background:{tint};color:#000;padding:2px 3px;margin:1px;display:inline-block;border-bottom:3px solid {line}"
+    )
+    return f'<span title="{html.escape(role)}" style="{style}">{safe_text(text).replace(chr(10), "⏎")}</span>'

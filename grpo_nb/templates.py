@@ -1,8 +1,8 @@
 """Messages → prompt text; the four tags, in one place.
 
-The layout is the reasoning template of *Qwen3-8B GRPO with SwanLab*, rebuilt: a system turn closed by EOS (a default one if the
-conversation has none), the bare user turn, and an assistant turn closed by EOS. The generation prompt opens the working-out, so a
-completion starts *inside* it and never contains `REASONING_START` itself.
+The layout is the reasoning template of *Qwen3-8B GRPO with SwanLab*, rebuilt: a system turn closed by EOS (a default
+one if the conversation has none), the bare user turn, and an assistant turn closed by EOS. The generation prompt
+opens the working-out, so a completion starts *inside* it and never contains `REASONING_START` itself.
 """
 
 import json
@@ -24,9 +24,11 @@ def chat_template(system_prompt: str = SYSTEM_PROMPT) -> str:
     """Jinja chat template; `system_prompt` is used when a conversation brings no system turn of its own.
 
     Args:
-        system_prompt: any text; it is quoted as a Jinja string literal, so quotes, braces and newlines cannot break the template.
+        system_prompt: any text; it is quoted as a Jinja string literal, so quotes, braces and newlines cannot
+            break the template.
     Returns: template text for `tokenizer.chat_template`.
-    Raises: the rendered template raises `jinja2.TemplateError` for a role other than system (first), user and assistant.
+    Raises: the rendered template raises `jinja2.TemplateError` for a role other than system (first), user and
+    assistant.
     See: transformers, *Chat templates*.
 
     >>> from jinja2 import Template

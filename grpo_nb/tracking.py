@@ -1,7 +1,7 @@
 """A run: JSONL always, SwanLab offline by default, a live table in the notebook.
 
-The JSONL file is the source of every figure: one line per logged step, flushed at once, so that a killed kernel loses nothing.
-SwanLab is a guest: it is imported late, asks no question, and whatever it raises stays with it.
+The JSONL file is the source of every figure: one line per logged step, flushed at once, so that a killed kernel loses
+nothing. SwanLab is a guest: it is imported late, asks no question, and whatever it raises stays with it.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Preflight a config in a second, then assemble TRL's trainers.
 
-Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOConfig`, rows become a `datasets.Dataset`, and TRL's own
-trainer trains. What is added is that a mistake is named before a model loads.
+Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOConfig`, rows become a
+`datasets.Dataset`, and TRL's own trainer trains. What is added is that a mistake is named before a model loads.
 """
 
 import dataclasses
@@ -46,7 +46,8 @@ def check_keys(settings: dict, config_class: type) -> None:
         near = difflib.get_close_matches(key, known, n=1)
         hints.append(f"{key} → {RENAMED.get(key) or (near[0] if near else 'no such setting')}")
     raise ValueError(
-        f"every key must be a field of {config_class.__name__} (got {', '.join(unknown)}). Today's names: {'; '.join(hints)}."
+        f"every key must be a field of {config_class.__name__} (got {', '.join(unknown)}). "
+        f"Today's names: {'; '.join(hints)}."
     )
 
 
@@ -70,18 +71,21 @@ def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[s
     steps, size = settings.get("steps_per_generation"), settings.get("generation_batch_size")
     if min(device, accumulation, group) < 1 or group < 2:
         raise ValueError(
-            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1 and num_generations at least 2, because an "
-            f"advantage compares completions of one prompt (got {device}, {accumulation} and {group}). Try num_generations=8."
+            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1 and num_generations at least 2 "
+            f"(an advantage compares completions of one prompt; got {device}, {accumulation} and {group}). "
+            "Try num_generations=8."
         )
     if steps is not None and size is not None:
         raise ValueError(
-            f"only one of steps_per_generation and generation_batch_size may be set (got {steps} and {size}). Drop generation_batch_size."
+            f"only one of steps_per_generation and generation_batch_size may be set (got {steps} and {size}). "
+            "Drop generation_batch_size."
         )
     if size is None:
         size = device * world * (steps or accumulation)
     elif size % (device * world):
         raise ValueError(
-            f"generation_batch_size must be a multiple of per_device_train_batch_size × processes (got {size}, {device} × {world}). "
+            "generation_batch_size must be a multiple of per_device_train_batch_size × processes "
+            f"(got {size}, {device} × {world}). "
             f"Try {max(1, round(size / (device * world))) * device * world}."
         )
     if size % group:
@@ -89,7 +93,8 @@ def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[s
         nearest = sorted(sorted(fits, key=lambda g: abs(g - group))[:3])
         bigger = next(d for d in range(device, device + group + 1) if size // device * d % group == 0)
         raise ValueError(
-            f"the generation batch must be a multiple of num_generations (got {size} completions, num_generations = {group}). "
+            "the generation batch must be a multiple of num_generations "
+            f"(got {size} completions, num_generations = {group}). "
             f"Try num_generations = {' or '.join(map(str, nearest)) or 2}, or per_device_train_batch_size = {bigger}."
         )
     return {
@@ -107,14 +112,15 @@ def check_columns(rows: Sequence[dict], needed: Sequence[str], *, why: str) -> N
     if missing:
         raise ValueError(
             f"{why} needs the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))} "
-            f"(got {', '.join(map(repr, rows[0]))}). Rename or add it: data.grpo_rows and data.sft_rows make the right ones."
+            f"(got {', '.join(map(repr, rows[0]))}). data.grpo_rows and data.sft_rows make the right ones."
         )
 
 
 def preflight(
     config: dict, dataset: Sequence[dict], rewards: Sequence[Callable] = (), profile: SimpleNamespace | None = None
 ) -> dict:
-    """Everything about a GRPO run that can be checked without a model: keys, batch arithmetic, columns, number of prompts.
+    """Everything about a GRPO run that can be checked without a model: keys, batch arithmetic, columns, number of
+    prompts.
 
     Args:
         config: settings for `GRPOConfig`.
@@ -141,10 +147,11 @@ def preflight(
             f"Add rows or lower per_device_train_batch_size."
         )
     completion = config.get("max_completion_length", 512)
-    if profile is not None and completion >= profile.policy["max_seq_length"]:
+    context = profile.policy["max_seq_length"] if profile is not None else None
+    if context is not None and completion >= context:
         raise ValueError(
-            f"max_completion_length must leave room for the prompt in max_seq_length = {profile.policy['max_seq_length']} "
-            f"(got {completion}). Try {profile.policy['max_seq_length'] // 2}."
+            f"max_completion_length must leave room for the prompt in max_seq_length = {context} "
+            f"(got {completion}). Try {context // 2}."
         )
     micro_steps = (
         len(dataset)
@@ -186,6 +193,11 @@ def sft_trainer(
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
+    if not len(trainer.train_dataset):
+        raise ValueError(
+            f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
+            "after truncation). Raise it, or drop long rows with data.keep_short."
+        )
     return _with_callbacks(trainer, callbacks)
 
 

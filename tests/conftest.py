@@ -28,6 +28,36 @@ def loopback_only():
         yield
 
 
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """The ci profile cut down to a few steps, its runs under tmp_path, no tracker."""
+    from grpo_nb import profiles
+
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("GRPO_NB_TRACK", "off")
+    profile = profiles.current("ci")
+    profile.task.update(num_train=64, num_held_out=16)
+    profile.sft.update(max_steps=2, per_device_train_batch_size=4, logging_steps=1)
+    profile.grpo.update(max_steps=2, per_device_train_batch_size=8, num_generations=4, max_completion_length=8)
+    return profile
+
+
+@pytest.fixture
+def rows(profile):
+    """The cut-down profile's training rows."""
+    from grpo_nb import data
+
+    return data.load_task(profile.task)[0]
+
+
+@pytest.fixture
+def tiny(profile, rows):
+    """(policy, tokenizer) with random weights."""
+    from grpo_nb import models
+
+    return models.load_policy(profile, rows)
+
+
 def pytest_collection_modifyitems(items):
     """Skip what is marked `gpu` where there is none; torch is asked only if something is marked."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

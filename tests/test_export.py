@@ -1,0 +1,106 @@
+"""An adapter that learned nothing, one that is broken, one that is fine; and that a merge is what it says."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from grpo_nb import evaluate, export, models, templates
+
+PROMPTS = ["What is 12+34?<start_working_out>", "What is 1+1?<start_working_out>"]
+COMPLETIONS = ["2+4=6 1+3=4<end_working_out><SOLUTION>46</SOLUTION>", "1+1=2<end_working_out>"]
+
+
+@pytest.fixture
+def adapted(profile, tiny):
+    """A policy whose adapter does something, and its tokenizer."""
+    policy, tokenizer = tiny
+    adapted = models.add_lora(policy, profile)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.05, generator=generator)
+    return adapted.eval(), tokenizer
+
+
+def test_a_fresh_adapter_is_found_out(profile, tiny, tmp_path):
+    policy, tokenizer = tiny
+    fresh = models.add_lora(policy, profile)
+    path = export.save_adapter(fresh, tokenizer, tmp_path / "adapter")
+    report = export.adapter_report(path)
+    assert report.tensors == 28 and len(report.all_zero) == 14 and not report.non_finite
+    assert all("lora_B" in name for name in report.all_zero)
+    with pytest.raises(ValueError, match="14 of 28 zero"):
+        export.verify_adapter(path)
+    assert export.logp_change(fresh, tokenizer, PROMPTS, COMPLETIONS) == 0
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_one_poisoned_number_is_found(adapted, tmp_path, poison):
+    path = export.save_adapter(*adapted, tmp_path / "adapter")
+    tensors = load_file(path / "adapter_model.safetensors")
+    name = sorted(tensors)[5]
+    tensors[name].view(-1)[3] = poison
+    save_file(tensors, path / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=f"1 of 28 not finite, first {name}"):
+        export.verify_adapter(path)
+
+
+def test_a_saved_adapter_reloads_bit_equal(adapted, tiny, profile, tmp_path):
+    policy, tokenizer = adapted
+    path = export.save_adapter(policy, tokenizer, tmp_path / "adapter")
+    assert export.verify_adapter(path).tensors == 28
+    assert export.logp_change(policy, tokenizer, PROMPTS, COMPLETIONS) > 0.1
+    base = models.tiny_policy(profile.policy, tokenizer)
+    again = export.load_adapter(base, path)
+    expected = export.completion_logps(policy, tokenizer, PROMPTS, COMPLETIONS)
+    assert torch.equal(export.completion_logps(again, tokenizer, PROMPTS, COMPLETIONS), expected)
+
+
+def test_completion_logps_by_hand(adapted):
+    """One prompt, summed token by token from the full log-softmax, with no padding in sight."""
+    policy, tokenizer = adapted
+    prompt = tokenizer(PROMPTS[1], add_special_tokens=False)["input_ids"]
+    completion = tokenizer(COMPLETIONS[1], add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logps = policy(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+    by_hand = sum(logps[len(prompt) - 1 + i, token] for i, token in enumerate(completion))
+    batched = export.completion_logps(policy, tokenizer, PROMPTS, COMPLETIONS)
+    assert batched[1].item() == pytest.approx(by_hand.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float16", 0.05), ("bfloat16", 0.5)])
+def test_merged_weights_are_the_policy_up_to_rounding(adapted, tmp_path, dtype, tolerance):
+    policy, tokenizer = adapted
+    before = export.completion_logps(policy, tokenizer, PROMPTS, COMPLETIONS)
+    path = export.merge(policy, tokenizer, tmp_path / "merged", dtype=dtype)
+    merged = export.load_merged(path)
+    assert merged.dtype == getattr(torch, dtype) and not any("lora" in name for name, _ in merged.named_parameters())
+    after = export.completion_logps(merged, tokenizer, PROMPTS, COMPLETIONS)
+    assert (after - before).abs().max() < tolerance
+    assert torch.equal(export.completion_logps(policy, tokenizer, PROMPTS, COMPLETIONS), before), (
+        "the policy is left alone"
+    )
+
+
+def test_merged_in_full_precision_writes_the_same_greedy_text(adapted, tmp_path):
+    policy, tokenizer = adapted
+    rows = [{"prompt": templates.prompt_messages(f"What is {n}+1?", "Add.")} for n in range(8)]
+    merged = export.load_merged(export.merge(policy, tokenizer, tmp_path / "merged", dtype="float32"))
+    texts = [evaluate.completions(p, tokenizer, rows, greedy=True, max_new_tokens=8) for p in (policy, merged)]
+    assert texts[0] == texts[1]
+
+
+def test_what_cannot_be_exported_is_refused(tiny, adapted, tmp_path):
+    with pytest.raises(ValueError, match="must carry a LoRA adapter"):
+        export.save_adapter(models.tiny_policy(models_profile(), tiny[1]), tiny[1], tmp_path / "adapter")
+    with pytest.raises(ValueError, match="dtype must be bfloat16, float16 or float32"):
+        export.merge(*adapted, tmp_path / "merged", dtype="int4")
+    with pytest.raises(FileNotFoundError, match="must hold adapter_model.safetensors"):
+        export.verify_adapter(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def models_profile():
+    from grpo_nb import profiles
+
+    return profiles.current("ci").policy

@@ -1,0 +1,125 @@
+"""The tiny policy and its tokenizer: what they are made of, and that they survive a save."""
+
+import builtins
+import json
+import sys
+
+import pytest
+import torch
+
+from grpo_nb import models, profiles, templates
+
+
+def test_every_digit_and_every_tag_is_one_token(tiny):
+    _, tokenizer = tiny
+    pieces = tokenizer.tokenize("<SOLUTION>1234</SOLUTION><start_working_out>56<end_working_out>")
+    tags = list(templates.TAGS)
+    assert pieces == [tags[2], "1", "2", "3", "4", tags[3], tags[0], "5", "6", tags[1]]
+
+
+def test_tags_survive_decoding_without_special_tokens(tiny):
+    _, tokenizer = tiny
+    text = templates.worked_answer("1+1=2", "2")
+    ids = tokenizer(text + tokenizer.eos_token)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert not set(templates.TAGS) & set(tokenizer.all_special_tokens)
+
+
+@pytest.mark.parametrize("text", ["plain", "ünïcödé 数 🙂", "a\tb\r\n", "\x00\x7f", "<SOLUTION", "١٢٣", "e\u0301"])
+def test_any_text_round_trips(tiny, text):
+    import unicodedata
+
+    _, tokenizer = tiny
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == unicodedata.normalize("NFC", text)
+
+
+def test_saved_tokenizer_has_the_portable_class_and_the_same_ids(tiny, tmp_path):
+    from transformers import AutoTokenizer
+
+    _, tokenizer = tiny
+    tokenizer.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "Qwen2Tokenizer"
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = templates.worked_answer("7+5=12 3+8=11+1=12", "122")
+    assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert again.chat_template == tokenizer.chat_template and again.padding_side == "left"
+
+
+@pytest.mark.parametrize("name", ["ci", "cpu"])
+def test_policy_is_small_and_fits_the_k_quant_blocks(name, tiny):
+    profile, (_, tokenizer) = profiles.current(name), tiny
+    policy = models.tiny_policy(profile.policy, tokenizer)
+    config = policy.config
+    assert 1e6 <= models.parameter_counts(policy)["total"] <= 5e6
+    assert type(policy).__name__ == "Qwen3ForCausalLM"
+    widths = (config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim)
+    assert all(width % 256 == 0 for width in widths)
+    assert config.eos_token_id == tokenizer.eos_token_id and config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_a_width_that_quantisation_would_betray_is_refused(profile, tiny):
+    with pytest.raises(ValueError, match=r"hidden_size must be a multiple of 256 \(got 128\). Try 256"):
+        models.tiny_policy({**profile.policy, "hidden_size": 128}, tiny[1])
+
+
+def test_seed_decides_the_weights_and_leaves_the_callers_randomness_alone(profile, tiny):
+    _, tokenizer = tiny
+    state = torch.get_rng_state()
+    first, same, other = (models.tiny_policy(profile.policy, tokenizer, seed=s).lm_head.weight for s in (1, 1, 2))
+    assert torch.equal(first, same) and not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_policy_reloads_with_the_same_logits(profile, tiny, tmp_path):
+    policy, tokenizer = tiny
+    policy.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again, _ = models.load_policy(profile, path=tmp_path)
+    ids = torch.arange(5)[None]
+    assert torch.equal(policy(ids).logits, again(ids).logits)
+
+
+def test_without_rows_or_path_there_is_no_policy(profile):
+    with pytest.raises(ValueError, match="needs rows to train its tokenizer on"):
+        models.load_policy(profile)
+
+
+def test_fresh_lora_changes_nothing_and_is_all_that_trains(profile, tiny):
+    policy, _ = tiny
+    ids = torch.arange(5)[None]
+    before = policy(ids).logits
+    adapted = models.add_lora(policy, profile)
+    assert torch.equal(adapted(ids).logits, before)
+    trainable = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert len(trainable) == 2 * 7 * profile.policy["num_hidden_layers"]
+    assert all("lora_" in name for name in trainable)
+    assert models.add_lora(adapted, profile) is adapted
+
+
+def test_unsloth_too_late_is_named():
+    assert "transformers" in sys.modules or __import__("transformers")
+    with pytest.raises(ImportError, match="unsloth must be imported before trl, transformers and peft"):
+        models.load_policy(profiles.current("t4"))
+
+
+def test_unsloth_missing_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without_unsloth(name, *args, **kwargs):
+        if name == "unsloth":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    for name in ("trl", "transformers", "peft"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(builtins, "__import__", without_unsloth)
+    with pytest.raises(ImportError, match="Install the gpu extra, or set GRPO_NB_PROFILE=cpu"):
+        models.load_policy(profiles.current("a100"))
+
+
+def test_thread_probe_sets_what_it_returns():
+    before = torch.get_num_threads()
+    try:
+        assert models.use_fastest_threads() == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
