@@ -59,7 +59,8 @@ def verify_adapter(path: str | Path) -> SimpleNamespace:
         if names:
             raise ValueError(
                 "every tensor of a trained adapter must be finite and somewhere non-zero "
-                f"(got {len(names)} of {report.tensors} {problem}, first {names[0]}). Train it, or lower the learning rate if it diverged."
+                f"(got {len(names)} of {report.tensors} {problem}, first {names[0]}). "
+                "Train it, or lower the learning rate if it diverged."
             )
     return report
 

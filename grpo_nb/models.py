@@ -208,7 +208,7 @@ def _import_unsloth():
 
 
 def no_progress_bars() -> None:
-    """Silence the bars of transformers and datasets: in a saved notebook they are noise, or widgets without a kernel."""
+    """Silence the bars of transformers and datasets: in a saved notebook they are noise or dead widgets."""
     import datasets
     from transformers.utils import logging
 
@@ -227,7 +227,7 @@ def parameter_counts(policy) -> dict[str, int]:
 def use_fastest_threads(repeats: int = 3) -> int:
     """Probe a small training step with one thread and with all of them, set the faster number, return it.
 
-    On a machine that others load too, one thread often wins: two threads wait for each other at every matrix product.
+    On a machine that others load too, one thread often wins: two threads wait for each other at every matrix product. Probe again before each long stage.
     """
     import torch
 

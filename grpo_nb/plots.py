@@ -28,6 +28,7 @@ COLOURS = {
     "reference": OKABE_ITO["purple"],
     "reward": OKABE_ITO["green"],
     "before": OKABE_ITO["orange"],
+    "loss": OKABE_ITO["black"],
     "warning": OKABE_ITO["red"],
 }
 WIDE = (6.4, 3.2)  # inches
@@ -45,8 +46,9 @@ def curve(
     """
     figure = Figure(figsize=WIDE, layout="constrained")
     axes = figure.subplots()
-    colours = [COLOURS["reward"], COLOURS["policy"], COLOURS["before"], COLOURS["warning"]]
-    for key, colour, marker in zip(keys, colours, "osD^", strict=False):
+    others = iter([COLOURS["policy"], COLOURS["before"], COLOURS["reference"], COLOURS["warning"]])
+    for key, marker in zip(keys, "osD^", strict=False):
+        colour = COLOURS.get(key) or next(others)
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
         if not points:
             continue
@@ -110,7 +112,7 @@ def bars(values: dict[str, float], *, xlabel: str, colour: str = COLOURS["policy
     for i, name in enumerate(names):
         side = -1 if values[name] < 0 else 1
         axes.annotate(
-            f"{values[name]:g}",
+            f"{values[name]:.3g}",
             (values[name], i),
             xytext=(4 * side, 0),
             textcoords="offset points",

@@ -71,8 +71,8 @@ def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[s
     steps, size = settings.get("steps_per_generation"), settings.get("generation_batch_size")
     if min(device, accumulation, group) < 1 or group < 2:
         raise ValueError(
-            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1 and num_generations at least 2 "
-            f"(an advantage compares completions of one prompt; got {device}, {accumulation} and {group}). "
+            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1, and num_generations at least "
+            f"2 since an advantage compares completions of one prompt (got {device}, {accumulation} and {group}). "
             "Try num_generations=8."
         )
     if steps is not None and size is not None:
