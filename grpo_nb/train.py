@@ -256,7 +256,8 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     """The policy after SFT, trained now or taken from the disk if the same profile, rows and seed trained it before.
 
     Args:
-        rows: worked rows; None loads the profile's own task.
+        rows: worked rows; None takes `trace_rows`. Rows longer than half the context are left out: GRPO's completions
+            need room to grow.
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
     rows = trace_rows(profile, seed=seed) if rows is None else rows
@@ -264,7 +265,7 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     if not path.exists():
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)
         prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
-        prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.sft["max_length"])
+        prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
         trainer = sft_trainer(policy, tokenizer, prompts, profile, seed=seed, callbacks=callbacks)
         trainer.train()
         with files.replacing(path) as draft:

@@ -28,7 +28,8 @@ def test_is_correct(completion, answer, right):
 
 @pytest.fixture
 def prompts(rows):
-    return data.grpo_rows(rows[:6], system_prompt="Show your work.")
+    longer = {"problem": "What is 12+34, please? I have to know.", "answer": "46"}  # so that batches are padded
+    return data.grpo_rows([*rows[:5], longer], system_prompt="Show your work.")
 
 
 def test_seed_decides_the_samples_and_the_callers_state_stays(tiny, prompts):
