@@ -199,7 +199,7 @@ def check_chance(your_chance):
     check_chance: p = 0.5 and k = 2 must give 0.75 (yours: 1.0).
     False
     """
-    cases = [(0.5, 1, 0.5), (0.5, 2, 0.75), (0.5, 3, 0.875), (0.1, 2, 0.19), (0.0, 8, 0.0), (1.0, 8, 1.0)]
+    cases = [(0.5, 1, 0.5), (0.5, 2, 0.75), (0.5, 3, 0.875), (0.1, 4, 0.3439), (0.0, 8, 0.0), (1.0, 8, 1.0)]
     for p, k, chance in cases:
         yours = your_chance(p, k)
         if not isinstance(yours, int | float) or abs(yours - chance) > 1e-9:

@@ -227,7 +227,8 @@ def parameter_counts(policy) -> dict[str, int]:
 def use_fastest_threads(repeats: int = 3) -> int:
     """Probe a small training step with one thread and with all of them, set the faster number, return it.
 
-    On a machine that others load too, one thread often wins: two threads wait for each other at every matrix product. Probe again before each long stage.
+    On a machine that others load too, one thread often wins: two threads wait for each
+    other at every matrix product. Probe again before each long stage.
     """
     import torch
 

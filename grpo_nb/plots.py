@@ -192,9 +192,10 @@ def tokens(pieces: list[tuple[str, str, bool]]) -> str:
     return f'<div style="font-family:monospace;line-height:2.2">{spans}</div><p>{legend} · underlined: trained on</p>'
 
 
+TOKEN_STYLE = "padding:2px 3px;margin:1px;display:inline-block;white-space:pre"
+
+
 def _token(text: str, role: str, tint: str, is_trained: bool) -> str:
     line = OKABE_ITO["blue"] if is_trained else "transparent"
-    style = (
-        f"background:{tint};color:#000;padding:2px 3px;margin:1px;display:inline-block;border-bottom:3px solid {line}"
-    )
+    style = f"background:{tint};color:#000;border-bottom:3px solid {line};{TOKEN_STYLE}"
     return f'<span title="{html.escape(role)}" style="{style}">{safe_text(text).replace(chr(10), "⏎")}</span>'

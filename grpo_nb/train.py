@@ -71,9 +71,9 @@ def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[s
     steps, size = settings.get("steps_per_generation"), settings.get("generation_batch_size")
     if min(device, accumulation, group) < 1 or group < 2:
         raise ValueError(
-            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1, and num_generations at least "
-            f"2 since an advantage compares completions of one prompt (got {device}, {accumulation} and {group}). "
-            "Try num_generations=8."
+            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1, and num_generations "
+            "at least 2 since an advantage compares completions of one prompt "
+            f"(got {device}, {accumulation} and {group}). Try num_generations=8."
         )
     if steps is not None and size is not None:
         raise ValueError(
@@ -252,12 +252,13 @@ def _with_callbacks(trainer, callbacks):
     return trainer
 
 
-def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, seed: int = 0, callbacks=()):
+def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, seed: int = 0, callbacks=None):
     """The policy after SFT, trained now or taken from the disk if the same profile, rows and seed trained it before.
 
     Args:
         rows: worked rows; None takes `trace_rows`. Rows longer than half the context are left out: GRPO's completions
             need room to grow.
+        callbacks: of the trainer; None logs to the run "sft".
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
     rows = trace_rows(profile, seed=seed) if rows is None else rows
@@ -266,6 +267,8 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)
         prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
         prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
+        if callbacks is None:
+            callbacks = tracking.Run("sft", profile).callbacks()
         trainer = sft_trainer(policy, tokenizer, prompts, profile, seed=seed, callbacks=callbacks)
         trainer.train()
         with files.replacing(path) as draft:
