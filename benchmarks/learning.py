@@ -85,6 +85,17 @@ def picture(results: list[dict]) -> Figure:
     return figure
 
 
+def table(record: dict) -> str:
+    """The record's summary as the Markdown table that the README shows."""
+    names = {"sampled": "right, sampled at temperature 1", "greedy": "right, greedy", "format": "exact format"}
+    lines = [f"| held-out problems, {len(record['seeds'])} seeds | after SFT | after GRPO |", "|---|--:|--:|"]
+    for key, name in names.items():
+        cells = [record["summary"][f"{when} {key}"] for when in ("before", "after")]
+        shares = [f"{c['mean']:.1%} ({c['min']:.1%} … {c['max']:.1%})" for c in cells]
+        lines.append(f"| {name} | {shares[0]} | {shares[1]} |")
+    return "\n".join(lines)
+
+
 def main(seeds: int = 5) -> None:
     """Run the seeds, print a line for each, write the JSON and the figure."""
     profile = profiles.current("cpu")

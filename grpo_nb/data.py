@@ -117,6 +117,7 @@ def load_rows(name: str, *, split: str = "train", local_dir: str | os.PathLike |
         raise ValueError(f"{name} has no {split!r} split. Use split='train' and split_rows.")
     import datasets
 
+    datasets.disable_progress_bars()
     files = _local_files(name, local_dir)
     if files:
         mine = [f for f in files if Path(f).stem.startswith(source[split])] or files

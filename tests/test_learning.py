@@ -1,5 +1,6 @@
 """The project's promise: the cpu profile learns, with every seed, measured on problems that it never trained on."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,15 @@ from grpo_nb import profiles
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 MINIMUM_GAIN = 0.20  # of sampled accuracy on held-out problems
+
+
+def test_the_readme_shows_the_recorded_numbers():
+    import learning
+
+    record = json.loads((learning.RESULTS / "learning.json").read_text())
+    readme = (learning.RESULTS.parent.parent / "README.md").read_text(encoding="utf8")
+    assert len(record["seeds"]) >= 5
+    assert learning.table(record) in readme
 
 
 @pytest.mark.slow
