@@ -66,7 +66,7 @@ def picture(results: list[dict]) -> Figure:
         left.plot(steps, [row["reward"] for row in result["curve"]], color=plots.COLOURS["reward"], alpha=0.25, lw=1)
     mean = [statistics.mean(result["curve"][i]["reward"] for result in results) for i in range(len(steps))]
     left.plot(steps, mean, color=plots.COLOURS["reward"], lw=2.5)
-    left.set(xlabel="GRPO step", ylabel="reward of the group's completions (max 13)")
+    left.set(xlabel="GRPO step", ylabel="mean reward (max 13)")
     left.set_title(f"{len(results)} seeds and their mean", loc="left", fontsize=11)
     for key, colour, marker in [("sampled", plots.COLOURS["policy"], "o"), ("greedy", plots.COLOURS["before"], "s")]:
         for result in results:
