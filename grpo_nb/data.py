@@ -205,15 +205,15 @@ def grpo_rows(rows: list[dict], *, system_prompt: str | None = None) -> list[dic
 
 
 def keep_short(
-    rows: list[dict], tokenizer, *, max_tokens: int | None = None, quantile: float = 0.9
+    rows: list[dict], tokenizer, *, max_tokens: int | None = None, quantile: float = 1.0
 ) -> tuple[list, int]:
-    """Drop the longest prompts: GRPO has no truncation, one long prompt pads the whole batch.
+    """Drop the longest rows: GRPO has no truncation, one long prompt pads the whole batch.
 
     Args:
         rows: rows with a conversational "prompt" (and perhaps a "completion").
         tokenizer: with a chat template.
-        max_tokens: longest row kept, in tokens; None takes the `quantile` of the lengths.
-        quantile: share of rows to keep, in (0, 1].
+        max_tokens: longest row kept, in tokens; None sets no such limit.
+        quantile: share of rows to keep, in (0, 1]; the stricter of the two limits counts.
     Returns: (kept rows, the length limit in tokens).
     Raises: ValueError if nothing is left.
     """
@@ -226,7 +226,8 @@ def keep_short(
         for row in rows
     ]
     lengths = np.array([len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]])
-    limit = int(np.quantile(lengths, quantile)) if max_tokens is None else max_tokens
+    limit = int(np.quantile(lengths, quantile))
+    limit = limit if max_tokens is None else min(limit, max_tokens)
     kept = [row for row, length in zip(rows, lengths, strict=True) if length <= limit]
     if not kept:
         raise ValueError(

@@ -131,5 +131,8 @@ def test_keep_short_keeps_the_share_asked_for(tiny, rows):
     kept, limit = data.keep_short(many, tokenizer, quantile=0.9)
     longest = tokenizer.apply_chat_template(kept[-1]["prompt"], add_generation_prompt=True, return_dict=False)
     assert 89 <= len(kept) <= 91 and len(longest) <= limit
+    assert data.keep_short(many, tokenizer, quantile=0.9, max_tokens=limit - 30)[1] == limit - 30
+    assert data.keep_short(many, tokenizer, quantile=0.9, max_tokens=limit + 30)[1] == limit
+    assert len(data.keep_short(many, tokenizer)[0]) == 100
     with pytest.raises(ValueError, match="at least one row must fit"):
         data.keep_short(many, tokenizer, max_tokens=1)
