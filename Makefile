@@ -41,6 +41,7 @@ bench: .venv/ready-$(STACK)
 # The Unsloth wheel is downloaded, not installed: a test reads its source to check the GPU profiles without a GPU.
 .venv/ready-%: locks/%.txt pyproject.toml
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else 'grpo_nb needs Python 3.11, 3.12 or 3.13 (got %d.%d from $(PYTHON)). Try: make PYTHON=python3.12 $(MAKECMDGOALS)' % v)"
+	rm -f .venv/ready-*
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install torch==2.13.0
 	.venv/bin/python -m pip install -r locks/$*.txt

@@ -120,7 +120,7 @@ def load_rows(name: str, *, split: str = "train", local_dir: str | os.PathLike |
     datasets.disable_progress_bars()
     files = _local_files(name, local_dir)
     if files:
-        mine = [f for f in files if Path(f).stem.startswith(source[split])] or files
+        mine = _of_split(files, source, split)
         kind = "json" if mine[0].endswith(".jsonl") else "parquet"
         table = datasets.load_dataset(kind, data_files=mine, split="train")
     else:
@@ -133,6 +133,20 @@ def _local_files(name: str, local_dir: str | os.PathLike | None) -> list[str]:
         return []
     folder = Path(local_dir) if local_dir is not None else Path(os.environ["GRPO_NB_DATA"]) / name
     return sorted(str(f) for kind in ("*.jsonl", "*.parquet") for f in folder.glob(kind))
+
+
+def _of_split(files: list[str], source: dict, split: str) -> list[str]:
+    """The files of one split, by the beginning of their names; files that name no split are training rows."""
+    names = {key: source[key] for key in ("train", "held_out") if source[key]}
+    mine = [file for file in files if Path(file).stem.startswith(names[split])]
+    if not mine and split == "train":
+        mine = [file for file in files if not Path(file).stem.startswith(tuple(names.values()))]
+    if not mine or len({Path(file).suffix for file in mine}) > 1:
+        raise ValueError(
+            f"the {split} files must be all jsonl or all parquet, named {names[split]}* "
+            f"(got {', '.join(Path(file).name for file in files)}). Rename them, or move the others away."
+        )
+    return mine
 
 
 def _gsm8k_row(row: dict) -> dict:
@@ -175,6 +189,16 @@ def split_rows(
     random.Random(seed).shuffle(unique)
     held_out, train = unique[:num_held_out], unique[num_held_out:]
     return (train if num_train is None else train[:num_train]), held_out
+
+
+def without_problems(rows: list[dict], held_out: list[dict]) -> list[dict]:
+    """Rows whose problem is none of the held-out ones, whatever its case and white space.
+
+    >>> without_problems([{"problem": "What  is 1+1?"}, {"problem": "2+2?"}], [{"problem": "what is 1+1?"}])
+    [{'problem': '2+2?'}]
+    """
+    taken = {" ".join(row["problem"].lower().split()) for row in held_out}
+    return [row for row in rows if " ".join(row["problem"].lower().split()) not in taken]
 
 
 def sft_rows(rows: list[dict], *, system_prompt: str | None = None) -> list[dict]:

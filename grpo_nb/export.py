@@ -121,8 +121,11 @@ def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Pa
 
     if dtype not in ("bfloat16", "float16", "float32"):
         raise ValueError(f"dtype must be bfloat16, float16 or float32 (got {dtype!r}). Try 'bfloat16'.")
+    is_unsloths = hasattr(policy, "save_pretrained_merged")
+    if is_unsloths and dtype != "bfloat16":
+        raise ValueError(f"Unsloth merges to 16 bit in the model's own type (got dtype={dtype!r}). Leave dtype out.")
     with files.replacing(Path(path)) as draft:
-        if hasattr(policy, "save_pretrained_merged"):
+        if is_unsloths:
             policy.save_pretrained_merged(str(draft), tokenizer, save_method="merged_16bit")
         else:
             merged = copy.deepcopy(policy).merge_and_unload(safe_merge=True).to(getattr(torch, dtype))

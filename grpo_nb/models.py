@@ -4,6 +4,7 @@ On the CPU the policy is a small Qwen3 that did not exist before: random weights
 spot. On a GPU it is a Qwen3 checkpoint that Unsloth loads, with vLLM inside.
 """
 
+import copy
 import json
 import os
 import sys
@@ -49,18 +50,10 @@ def load_policy(
     return tiny_policy(profile.policy, tokenizer, seed=seed), tokenizer
 
 
-def load_tokenizer(profile: SimpleNamespace, rows: list[dict] | None = None):
-    """The tokenizer alone, in every profile the one that `load_policy` would return."""
-    if profile.policy["backend"] != "unsloth":
-        return tiny_tokenizer(
-            rows, system_prompt=profile.task["system_prompt"], vocab_size=profile.policy["vocab_size"]
-        )
-    _import_unsloth()
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(profile.policy["model_name"])
-    tokenizer.chat_template = templates.chat_template(profile.task["system_prompt"] or templates.SYSTEM_PROMPT)
-    return tokenizer
+def prepare(profile: SimpleNamespace) -> None:
+    """Import what must come first: unsloth in the GPU profiles, before anything imports transformers, trl or peft."""
+    if profile.policy["backend"] == "unsloth":
+        _import_unsloth()
 
 
 def tiny_tokenizer(rows: list[dict], *, system_prompt: str | None = None, vocab_size: int = 512):
@@ -152,24 +145,27 @@ def tiny_policy(policy: dict, tokenizer, *, seed: int = 0):
 def add_lora(policy, profile: SimpleNamespace, *, seed: int = 0):
     """The policy with a fresh LoRA adapter, or unchanged if it carries one already (the SFT adapter of a GPU profile).
 
-    Returns: a `peft.PeftModel`; only the adapter is trainable, and it changes nothing yet (every `lora_B` is zero).
+    Returns: a `peft.PeftModel` on a copy of the policy, which stays as it is (Unsloth adapts the policy itself); only
+    the adapter is trainable, and it changes nothing yet (every `lora_B` is zero).
     See: Hu et al. 2021, arXiv:2106.09685.
     """
     if profile.policy["backend"] == "unsloth":
-        FastLanguageModel = _import_unsloth().FastLanguageModel
-        return (
-            policy
-            if hasattr(policy, "peft_config")
-            else FastLanguageModel.get_peft_model(policy, **unsloth_lora_kwargs(profile))
-        )
+        if hasattr(policy, "peft_config"):
+            return policy
+        return _import_unsloth().FastLanguageModel.get_peft_model(policy, **unsloth_lora_kwargs(profile, seed=seed))
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
 
     if isinstance(policy, PeftModel):
         return policy
     with torch.random.fork_rng():
+        own = type(policy)(
+            copy.deepcopy(policy.config)
+        )  # a trainer binds `forward` to its model; a deep copy keeps that
+        own.load_state_dict(policy.state_dict())
+        own.generation_config = copy.deepcopy(policy.generation_config)
         torch.manual_seed(seed)
-        return get_peft_model(policy, LoraConfig(task_type="CAUSAL_LM", **profile.lora))
+        return get_peft_model(own, LoraConfig(task_type="CAUSAL_LM", **profile.lora))
 
 
 def unsloth_load_kwargs(profile: SimpleNamespace, path: str | Path | None = None) -> dict:
@@ -180,9 +176,9 @@ def unsloth_load_kwargs(profile: SimpleNamespace, path: str | Path | None = None
     return {**given, "max_lora_rank": profile.lora["r"]}
 
 
-def unsloth_lora_kwargs(profile: SimpleNamespace) -> dict:
+def unsloth_lora_kwargs(profile: SimpleNamespace, *, seed: int = 0) -> dict:
     """Keyword arguments for `FastLanguageModel.get_peft_model`."""
-    return {**profile.lora, "use_gradient_checkpointing": "unsloth", "random_state": profile.grpo["seed"]}
+    return {**profile.lora, "use_gradient_checkpointing": "unsloth", "random_state": seed}
 
 
 def _load_with_unsloth(profile: SimpleNamespace, path: str | Path | None):
@@ -190,7 +186,7 @@ def _load_with_unsloth(profile: SimpleNamespace, path: str | Path | None):
 
 
 def _import_unsloth():
-    """Import unsloth while it can still patch the libraries it speeds up."""
+    """Unsloth, imported while it can still patch the libraries that it speeds up."""
     late = [name for name in ("trl", "transformers", "peft") if name in sys.modules]
     if "unsloth" not in sys.modules and late:
         raise ImportError(

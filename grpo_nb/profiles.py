@@ -10,7 +10,7 @@
 | `lora`    | `peft.LoraConfig` / `FastLanguageModel.get_peft_model`                                      |
 | `sft`     | `trl.SFTConfig`                                                                             |
 | `grpo`    | `trl.GRPOConfig`                                                                            |
-| `evaluate`| `evaluate.accuracy`: completions per held-out prompt, batch size, length                    |
+| `evaluate`| `evaluate.accuracy`: completions per held-out prompt, batch size                            |
 """
 
 import copy
@@ -109,7 +109,6 @@ T4 = {
         "logging_steps": 5,
         "fp16": True,  # compute capability 7.5 has no bf16
         "bf16": False,
-        "seed": 3407,
         "report_to": "none",
         "save_strategy": "no",
     },
@@ -127,10 +126,13 @@ T4 = {
         "temperature": 1.0,
         "beta": 0.0,
         "loss_type": "dapo",
+        # Unsloth changes these three behind an explicit "dapo" unless they are spelled out; TRL's own defaults:
+        "epsilon_high": 0.2,
+        "mask_truncated_completions": False,
+        "vllm_importance_sampling_correction": True,
         "logging_steps": 1,
         "fp16": True,
         "bf16": False,
-        "seed": 3407,
         "use_vllm": True,
         "report_to": "none",
         "save_strategy": "no",

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb import files, plots
+from grpo_nb import files, models, plots
 
 MODES = ("off", "offline", "online")
 LIVE_COLUMNS = (
@@ -59,6 +59,7 @@ class Run:
 
     def callbacks(self) -> list:
         """Listeners for a trainer: the JSONL writer, the live table, and SwanLab if it can be had."""
+        models.prepare(self.profile)  # SwanLab's callback imports transformers
         swanlab = [] if self.mode == "off" else _swanlab_callbacks(self)
         return [JsonlWriter(self.metrics_path), LiveTable(title=self.name), *swanlab]
 
@@ -88,17 +89,25 @@ class Listener:
 
 
 class JsonlWriter(Listener):
-    """Append each log to `path`, one JSON object per line, NaN and infinity as null; a new run starts a new file."""
+    """Append each log to `path`, one JSON object per line, NaN and infinity as null.
+
+    A run that starts anew keeps its predecessor as `metrics.previous.jsonl`; one that resumes goes on in the same file.
+    """
 
     def __init__(self, path: Path):
         self.path = path
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.path.write_text("", encoding="utf8")
+        if state.global_step > 0:
+            return
+        if self.path.exists() and self.path.stat().st_size:
+            self.path.replace(self.path.with_name("metrics.previous.jsonl"))
+        (self.path.parent / "summary.json").unlink(missing_ok=True)  # it told of the predecessor
+        self.path.touch()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs is None or "train_runtime" in logs:  # the closing summary is no step
-            return
+        if logs is None or "train_runtime" in logs or not state.is_world_process_zero:
+            return  # nothing, the closing summary (no step), or another process's copy
         row = {"step": state.global_step, **{key: _json_number(value) for key, value in logs.items()}}
         with self.path.open("a", encoding="utf8") as file:
             file.write(json.dumps(row) + "\n")

@@ -9,12 +9,14 @@ import difflib
 import hashlib
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb import data, files, models, tracking
+from grpo_nb import data, files, models, templates, tracking
 
 # Names from older releases and tutorials → today's name in TRL, or what to do instead.
 RENAMED = {
@@ -57,12 +59,13 @@ def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[s
     Args:
         settings: keys of `GRPOConfig`; missing ones take TRL's defaults.
         num_processes: world size; None reads WORLD_SIZE, else 1.
-    Returns: `generation_batch_size` (completions sampled at once), `unique_prompts` in it, `completions_per_update`.
+    Returns: `generation_batch_size` (completions sampled at once), `unique_prompts` in it, `steps_per_generation`
+    (micro-steps that it feeds), `completions_per_update`.
     Raises: ValueError where TRL would refuse, with values that work.
     See: `GRPOConfig.__post_init__`.
 
     >>> batch_numbers({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_generations": 4})
-    {'generation_batch_size': 16, 'unique_prompts': 4, 'completions_per_update': 16}
+    {'generation_batch_size': 16, 'unique_prompts': 4, 'steps_per_generation': 2, 'completions_per_update': 16}
     """
     world = num_processes or int(os.environ.get("WORLD_SIZE", 1))
     device = settings.get("per_device_train_batch_size", 8)
@@ -82,24 +85,27 @@ def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[s
         )
     if size is None:
         size = device * world * (steps or accumulation)
-    elif size % (device * world):
+        bigger = next(d for d in range(device, device + group + 1) if size // device * d % group == 0)
+        advice = f"per_device_train_batch_size = {bigger}"
+    else:
+        whole = math.lcm(device * world, group)  # the smallest batch of full groups and full devices
+        advice = f"generation_batch_size = {max(1, round(size / whole)) * whole}"
+    if size % (device * world):
         raise ValueError(
             "generation_batch_size must be a multiple of per_device_train_batch_size × processes "
-            f"(got {size}, {device} × {world}). "
-            f"Try {max(1, round(size / (device * world))) * device * world}."
+            f"(got {size}, {device} × {world}). Try {advice}."
         )
     if size % group:
-        fits = [g for g in range(2, size + 1) if size % g == 0]
-        nearest = sorted(sorted(fits, key=lambda g: abs(g - group))[:3])
-        bigger = next(d for d in range(device, device + group + 1) if size // device * d % group == 0)
+        fits = sorted((g for g in range(2, size + 1) if size % g == 0), key=lambda g: abs(g - group))[:3]
+        others = f"num_generations = {' or '.join(map(str, sorted(fits)))}, or " if fits else ""
         raise ValueError(
             "the generation batch must be a multiple of num_generations "
-            f"(got {size} completions, num_generations = {group}). "
-            f"Try num_generations = {' or '.join(map(str, nearest)) or 2}, or per_device_train_batch_size = {bigger}."
+            f"(got {size} completions, num_generations = {group}). Try {others}{advice}."
         )
     return {
         "generation_batch_size": size,
         "unique_prompts": size // group,
+        "steps_per_generation": size // (device * world),
         "completions_per_update": device * accumulation * world,
     }
 
@@ -130,6 +136,8 @@ def preflight(
     Returns: report: the batch numbers, `prompts`, `columns`, and `optimizer_steps_per_epoch`.
     Raises: ValueError for the first thing that is wrong.
     """
+    if profile is not None:
+        models.prepare(profile)
     from trl import GRPOConfig
 
     check_keys(config, GRPOConfig)
@@ -153,13 +161,9 @@ def preflight(
             f"max_completion_length must leave room for the prompt in max_seq_length = {context} "
             f"(got {completion}). Try {context // 2}."
         )
-    micro_steps = (
-        len(dataset)
-        // numbers["unique_prompts"]
-        * numbers["generation_batch_size"]
-        // config.get("per_device_train_batch_size", 8)
-    )
-    updates = -(-micro_steps * config.get("num_iterations", 1) // config.get("gradient_accumulation_steps", 1))
+    rounds = len(dataset) // numbers["unique_prompts"]
+    micro_steps = rounds * numbers["steps_per_generation"] * config.get("num_iterations", 1)
+    updates = -(-micro_steps // config.get("gradient_accumulation_steps", 1))
     return {**numbers, "prompts": len(dataset), "columns": list(dataset[0]), "optimizer_steps_per_epoch": updates}
 
 
@@ -179,14 +183,15 @@ def sft_trainer(
         changes: settings of `SFTConfig` that differ from the profile's.
     Returns: `trl.SFTTrainer`; `trainer.train()` trains, `trainer.model` is the result.
     """
-    settings = {"seed": seed, **profile.sft, **changes}
+    settings = {**profile.sft, "seed": seed, **changes}
     check_columns(rows, ["prompt", "completion"], why="SFT")
+    models.prepare(profile)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     check_keys(settings, SFTConfig)
     if profile.policy["backend"] == "unsloth":
-        policy = models.add_lora(policy, profile)
+        policy = models.add_lora(policy, profile, seed=seed)
     trainer = SFTTrainer(
         model=policy,
         args=SFTConfig(output_dir=_trainer_dir(profile, "sft"), disable_tqdm=True, **settings),
@@ -221,7 +226,7 @@ def grpo_trainer(
     Returns: `trl.GRPOTrainer`; `trainer.train()` trains, `trainer.model` is the PEFT model.
     Raises: ValueError from `preflight`.
     """
-    settings = {"seed": seed, **profile.grpo, **changes}
+    settings = {**profile.grpo, "seed": seed, **changes}
     preflight(settings, rows, rewards, profile)
     policy = models.add_lora(policy, profile, seed=seed)
     from datasets import Dataset
@@ -261,7 +266,14 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         callbacks: of the trainer; None logs to the run "sft".
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
+    models.prepare(profile)
+    from trl import GRPOConfig, SFTConfig
+
+    check_keys(profile.sft, SFTConfig)
+    check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
+    batch_numbers(profile.grpo)
     rows = trace_rows(profile, seed=seed) if rows is None else rows
+    check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)
     if not path.exists():
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)
@@ -281,13 +293,20 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
 
 def trace_rows(profile: SimpleNamespace, *, seed: int = 0) -> list[dict]:
     """Rows with working-out to imitate: the task's own, or those of the data set that `task["traces"]` names."""
+    rows, held_out = data.load_task(profile.task, seed=seed)
     if "traces" in profile.task:
-        return data.load_rows(profile.task["traces"])
-    return data.load_task(profile.task, seed=seed)[0]
+        rows = data.without_problems(data.load_rows(profile.task["traces"]), held_out)
+    return rows
 
 
 def warm_start_path(profile: SimpleNamespace, rows: Sequence[dict], *, seed: int = 0) -> Path:
-    """Where the warm start of exactly these settings and rows lies; any change of them is another folder."""
-    recipe = json.dumps([profile.task, profile.policy, profile.sft, list(rows), seed], sort_keys=True)
+    """Where the warm start of exactly these settings, rows, template and library versions lies."""
+    layout = [
+        templates.chat_template(profile.task["system_prompt"] or templates.SYSTEM_PROMPT),
+        *data.sft_rows(rows[:1]),
+    ]
+    stack = [version(name) for name in ("torch", "transformers", "trl")]
+    sections = [profile.task, profile.policy, profile.lora, profile.sft]
+    recipe = json.dumps([sections, list(rows), seed, layout, stack], sort_keys=True)
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
     return tracking.outputs_dir() / profile.name / f"warm_start-{digest}"

@@ -85,6 +85,7 @@ def test_public_data_sets_load_from_a_local_folder(name, kind, tmp_path, monkeyp
     getattr(table, "to_json" if kind == "jsonl" else "to_parquet")(
         str(folder / f"{data.SOURCES[name]['train']}.{kind}")
     )
+    monkeypatch.delenv("GRPO_NB_DATA", raising=False)
     assert not data.is_available(name)
     by_argument = data.load_rows(name, local_dir=folder)
     monkeypatch.setenv("GRPO_NB_DATA", str(tmp_path))
@@ -93,6 +94,19 @@ def test_public_data_sets_load_from_a_local_folder(name, kind, tmp_path, monkeyp
     assert len(by_argument) == 3
     assert by_argument[0]["problem"] == "2+2?" and by_argument[0]["answer"] == "1004"
     assert "think>" not in by_argument[0]["working"]
+
+
+def test_one_split_never_stands_in_for_the_other(tmp_path):
+    row = json.dumps(ROWS["gsm8k"]) + "\n"
+    (tmp_path / "train.jsonl").write_text(row)
+    with pytest.raises(ValueError, match=r"the held_out files must be .* named test\* \(got train.jsonl\)"):
+        data.load_rows("gsm8k", split="held_out", local_dir=tmp_path)
+    (tmp_path / "test.jsonl").write_text(row * 2)
+    assert len(data.load_rows("gsm8k", local_dir=tmp_path)) == 1
+    assert len(data.load_rows("gsm8k", split="held_out", local_dir=tmp_path)) == 2
+    (tmp_path / "train.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="all jsonl or all parquet"):
+        data.load_rows("gsm8k", local_dir=tmp_path)
 
 
 def test_only_numeric_answers_survive(tmp_path):

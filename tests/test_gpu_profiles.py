@@ -97,9 +97,16 @@ def test_prompt_and_completion_fit_the_context(name):
 
 
 @each_profile
-def test_same_cells_serve_every_profile(name):
-    here, there = vars(profiles.current(name)), vars(profiles.current("cpu"))
-    assert here.keys() == there.keys()
+def test_what_unsloth_would_change_behind_our_back_is_spelled_out(name):
+    settings = profiles.current(name).grpo
+    assert {"epsilon_high", "mask_truncated_completions", "vllm_importance_sampling_correction"} <= settings.keys()
+
+
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_the_seed_is_the_callers(name):
+    profile = profiles.current(name)
+    assert "seed" not in profile.sft and "seed" not in profile.grpo
+    assert models.unsloth_lora_kwargs(profile, seed=7)["random_state"] == 7
 
 
 @pytest.mark.parametrize("key", ["max_prompt_length", "warmup_ratio", "tokenizer", "vllm_sampling_params"])

@@ -1,32 +1,26 @@
 """The project's promise: the cpu profile learns, with every seed, measured on problems that it never trained on."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
+from benchmarks import learning
 from grpo_nb import profiles
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 MINIMUM_GAIN = 0.20  # of sampled accuracy on held-out problems
 
 
 def test_the_readme_shows_the_recorded_numbers():
-    import learning
-
     record = json.loads((learning.RESULTS / "learning.json").read_text())
     readme = (learning.RESULTS.parent.parent / "README.md").read_text(encoding="utf8")
     assert len(record["seeds"]) >= 5
+    assert record["profile"] == vars(profiles.current("cpu")), "the cpu profile changed: run make bench"
     assert learning.table(record) in readme
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_grpo_learns_what_imitation_could_not(seed, tmp_path, monkeypatch):
-    import learning
-
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
     result = learning.learn(profiles.current("cpu"), seed)
     before, after = result["before"], result["after"]

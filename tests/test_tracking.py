@@ -9,18 +9,38 @@ import pytest
 
 from grpo_nb import data, rewards, tracking, train
 
-STEP = SimpleNamespace(global_step=7, max_steps=10)
+START = SimpleNamespace(global_step=0, is_world_process_zero=True)
+STEP = SimpleNamespace(global_step=7, max_steps=10, is_world_process_zero=True)
 
 
 def test_every_line_is_on_disk_when_its_step_ends(tmp_path):
     writer = tracking.JsonlWriter(tmp_path / "metrics.jsonl")
-    writer.on_train_begin(None, STEP, None)
+    writer.on_train_begin(None, START, None)
     writer.on_log(None, STEP, None, logs={"reward": 1.5})
     assert tracking.read_jsonl(writer.path) == [{"step": 7, "reward": 1.5}]
     writer.on_log(None, STEP, None, logs={"reward": float("nan"), "loss": float("inf"), "kl": None})
     assert tracking.read_jsonl(writer.path)[1] == {"step": 7, "reward": None, "loss": None, "kl": None}
     writer.on_log(None, STEP, None, logs={"train_runtime": 3.0})
     assert len(tracking.read_jsonl(writer.path)) == 2
+
+
+def test_a_second_start_keeps_the_first_run_and_a_resumed_one_goes_on(tmp_path):
+    writer = tracking.JsonlWriter(tmp_path / "metrics.jsonl")
+    for reward in (1.0, 2.0):
+        (tmp_path / "summary.json").write_text("{}")
+        writer.on_train_begin(None, START, None)
+        writer.on_log(None, STEP, None, logs={"reward": reward})
+    assert not (tmp_path / "summary.json").exists()
+    assert tracking.read_jsonl(tmp_path / "metrics.previous.jsonl") == [{"step": 7, "reward": 1.0}]
+    writer.on_train_begin(None, STEP, None)  # resumed after step 7
+    writer.on_log(None, STEP, None, logs={"reward": 3.0})
+    assert [row["reward"] for row in tracking.read_jsonl(writer.path)] == [2.0, 3.0]
+
+
+def test_another_process_writes_nothing(tmp_path):
+    writer = tracking.JsonlWriter(tmp_path / "metrics.jsonl")
+    writer.on_log(None, SimpleNamespace(global_step=7, is_world_process_zero=False), None, logs={"reward": 1.0})
+    assert not writer.path.exists()
 
 
 def test_a_half_written_last_line_is_left_out(tmp_path):

@@ -1,11 +1,13 @@
 """Preflight against TRL's own verdict, and what the assembled trainers train."""
 
+import copy
 import random
+import re
 
 import pytest
 import torch
 
-from grpo_nb import data, models, rewards, train
+from grpo_nb import data, models, profiles, rewards, train
 
 
 def prompts(rows):
@@ -46,6 +48,27 @@ def test_suggested_values_are_legal():
         train.batch_numbers(settings)
     for changes in ({"num_generations": 3}, {"num_generations": 6}, {"per_device_train_batch_size": 10}):
         train.batch_numbers({**settings, **changes})
+
+
+def test_every_suggested_value_is_legal():
+    """300 random refusals: whatever number a sentence proposes is accepted when it is put in."""
+    rng, tried = random.Random(1), 0
+    for _ in range(300):
+        settings = {
+            "per_device_train_batch_size": rng.randint(1, 12),
+            "gradient_accumulation_steps": rng.randint(1, 4),
+            "num_generations": rng.randint(2, 9),
+        }
+        if rng.random() < 0.3:
+            settings["generation_batch_size"] = rng.randint(1, 48)
+        try:
+            train.batch_numbers(settings)
+        except ValueError as error:
+            for key, values in re.findall(r"(\w+) = (\d+(?: or \d+)*)", str(error).partition("Try")[2]):
+                for value in values.split(" or "):
+                    train.batch_numbers({**settings, key: int(value)})
+                    tried += 1
+    assert tried > 300
 
 
 def test_the_batch_of_the_source_tutorial_is_refused():
@@ -103,6 +126,29 @@ def test_missing_columns_and_rows_are_refused_before_a_model_is_touched(profile,
         train.sft_trainer(None, None, prompts(rows), profile)
 
 
+def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profile, rows, monkeypatch):
+    monkeypatch.setattr(models, "load_policy", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    for section, key, value, sentence in [
+        ("sft", "warmup_ratio", 0.1, "warmup_ratio → warmup_steps"),
+        ("grpo", "kl_coef", 0.1, "kl_coef → beta"),
+        ("grpo", "num_generations", 5, "multiple of num_generations"),
+    ]:
+        broken = profiles.current("ci")
+        getattr(broken, section)[key] = value
+        with pytest.raises(ValueError, match=sentence):
+            train.warm_start(broken, rows)
+    with pytest.raises(ValueError, match="a warm start needs the column 'working'"):
+        train.warm_start(profile, [{"problem": "1+1?", "answer": "2"}])
+
+
+def test_steps_per_epoch_with_two_processes(profile, rows, monkeypatch):
+    """64 prompts, 2 a generation round and process, 8 of 16 completions on each: 16 rounds of one micro-step."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    report = train.preflight(profile.grpo, prompts(rows))
+    assert report["generation_batch_size"] == 16 and report["unique_prompts"] == 4
+    assert report["optimizer_steps_per_epoch"] == 16
+
+
 def test_a_completion_as_long_as_the_context_is_refused(profile, rows):
     with pytest.raises(ValueError, match="leave room for the prompt in max_seq_length = 128"):
         train.preflight({**profile.grpo, "max_completion_length": 128}, prompts(rows), profile=profile)
@@ -149,8 +195,11 @@ def test_warm_start_is_trained_once_per_recipe(profile, rows):
     assert (path / "model.safetensors").stat().st_mtime_ns == stamp
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert train.warm_start_path(profile, rows, seed=1) != path
-    profile.sft["learning_rate"] *= 2
-    assert train.warm_start_path(profile, rows) != path
+    for section, key, value in [("sft", "learning_rate", 1e-5), ("lora", "r", 4), ("task", "system_prompt", "Add.")]:
+        changed = profiles.current("ci")
+        changed.__dict__.update(copy.deepcopy(vars(profile)))
+        getattr(changed, section)[key] = value
+        assert train.warm_start_path(changed, rows) != path
 
 
 def test_same_seed_same_run(profile, rows):
