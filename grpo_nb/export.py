@@ -10,7 +10,9 @@ from grpo_nb import files, models
 
 
 def save_adapter(policy, tokenizer, path: str | Path) -> Path:
-    """Save the LoRA adapter and the tokenizer, nothing of the base.
+    """Save the LoRA adapter and the tokenizer, nothing of the base but its name.
+
+    A base that lies in a local folder is named by that folder alone: where it lies is this machine's business.
 
     Args:
         policy: a `peft.PeftModel`.
@@ -24,6 +26,10 @@ def save_adapter(policy, tokenizer, path: str | Path) -> Path:
     with files.replacing(Path(path)) as draft:
         policy.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
+        base = policy.peft_config["default"].base_model_name_or_path
+        if base and Path(base).is_dir():
+            for file in (draft / "adapter_config.json", draft / "README.md"):
+                file.write_text(file.read_text(encoding="utf8").replace(str(base), Path(base).name), encoding="utf8")
     return Path(path)
 
 

@@ -1,10 +1,12 @@
 """An adapter that learned nothing, one that is broken, one that is fine; and that a merge is what it says."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from grpo_nb import evaluate, export, models, templates
+from grpo_nb import evaluate, export, models, templates, train
 
 PROMPTS = ["What is 12+34?<start_working_out>", "What is 1+1?<start_working_out>"]
 COMPLETIONS = ["2+4=6 1+3=4<end_working_out><SOLUTION>46</SOLUTION>", "1+1=2<end_working_out>"]
@@ -54,6 +56,14 @@ def test_a_saved_adapter_reloads_bit_equal(adapted, tiny, profile, tmp_path):
     again = export.load_adapter(base, path)
     expected = export.completion_logps(policy, tokenizer, PROMPTS, COMPLETIONS)
     assert torch.equal(export.completion_logps(again, tokenizer, PROMPTS, COMPLETIONS), expected)
+
+
+def test_a_saved_adapter_names_its_base_and_no_folder_of_this_machine(profile, rows, tmp_path):
+    policy, tokenizer = train.warm_start(profile, rows)
+    path = export.save_adapter(models.add_lora(policy, profile), tokenizer, tmp_path / "adapter")
+    base = json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert base == train.warm_start_path(profile, rows).name
+    assert not [file.name for file in path.iterdir() if str(tmp_path).encode() in file.read_bytes()]
 
 
 def test_completion_logps_by_hand(adapted):

@@ -249,7 +249,7 @@ def test_there_are_enough_families_and_sizes():
 
 
 def test_the_recorded_worst_case_is_within_the_promise():
-    """No clock here: benchmarks/rewards.py measured it and the README says it; a new record over 50 ms turns this red."""
+    """No clock here: benchmarks/rewards.py measured it and the README says it; over 50 ms this turns red."""
     results = Path(bench.__file__).parent / "results"
     record = json.loads((results / "rewards.json").read_text())
     assert record["worst_ms"] < 50
