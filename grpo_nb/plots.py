@@ -174,8 +174,14 @@ def table(rows: list[dict], *, caption: str = "") -> str:
 
 
 def _cell(value: object) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else value
-    return f'<td style="text-align:left;white-space:pre-wrap;font-family:monospace">{safe_text(text)}</td>'
+    return f'<td style="text-align:left;white-space:pre-wrap;font-family:monospace">{safe_text(_short(value))}</td>'
+
+
+def _short(value: object) -> object:
+    """A float with three decimals, an interval as its two ends, anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return " … ".join(str(_short(end)) for end in value)
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 def tokens(pieces: list[tuple[str, str, bool]]) -> str:

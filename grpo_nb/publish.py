@@ -170,6 +170,7 @@ def execute(path: Path, env: dict[str, str]) -> report.Outcome:
         notebook,
         timeout=None,  # a GPU cell may train for hours
         kernel_name="python3",
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no word on transport encryption between our own lines
         resources={"metadata": {"path": str(path.parent)}},
         coalesce_streams=True,
         on_cell_execute=lambda cell, cell_index: running.update(index=cell_index),

@@ -40,6 +40,11 @@ def test_model_text_stays_text(attack):
     assert attack in page.text
 
 
+def test_numbers_in_a_table_are_short():
+    page = plots.table([{"share": 0.123456, "interval": [0.1, 0.98765], "count": 3}])
+    assert [text in page for text in (">0.123<", ">0.100 … 0.988<", ">3<")] == [True] * 3
+
+
 def test_control_and_direction_characters_become_visible():
     shown = plots.safe_text("a\x1b[31m\u202eb\u200b\x00\ud800\n")
     assert shown == "a⟨U+001B⟩[31m⟨U+202E⟩b⟨U+200B⟩⟨U+0000⟩⟨U+D800⟩\n"
