@@ -26,8 +26,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    shutil.rmtree(path, ignore_errors=True)
+    older = path.with_name(path.name + ".old")
+    if path.exists():
+        shutil.rmtree(older, ignore_errors=True)
+        path.rename(older)  # a crash between the two renames leaves both versions on the disk
     draft.rename(path)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -249,9 +249,8 @@ def _trainer_dir(profile: SimpleNamespace, stage: str) -> str:
 def _with_callbacks(trainer, callbacks):
     from transformers.trainer_callback import PrinterCallback
 
-    trainer.remove_callback(
-        PrinterCallback
-    )  # prints every log as a dict; metrics.jsonl and the live table say it better
+    # It prints every log as a dict; metrics.jsonl and the live table say it better.
+    trainer.remove_callback(PrinterCallback)
     for callback in callbacks:
         trainer.add_callback(callback)
     return trainer

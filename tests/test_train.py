@@ -14,21 +14,25 @@ def prompts(rows):
     return data.grpo_rows(rows, system_prompt="Show your work.")
 
 
+def random_batch(rng: random.Random) -> dict:
+    """Batch settings of which some are legal and some are not."""
+    settings = {
+        "per_device_train_batch_size": rng.randint(1, 12),
+        "gradient_accumulation_steps": rng.randint(1, 4),
+        "num_generations": rng.randint(1, 8),
+    }
+    return settings | ({"generation_batch_size": rng.randint(1, 48)} if rng.random() < 0.3 else {})
+
+
 def test_batch_numbers_equal_trls_or_both_refuse():
     """300 random batch settings: our numbers are those of GRPOConfig, our refusals fall where its ValueErrors do."""
     from trl import GRPOConfig
 
     rng, accepted = random.Random(0), 0
     for _ in range(300):
-        settings = {
-            "per_device_train_batch_size": rng.randint(1, 12),
-            "gradient_accumulation_steps": rng.randint(1, 4),
-            "num_generations": rng.randint(1, 8),
-        }
+        settings = random_batch(rng)
         if rng.random() < 0.3:
             settings["steps_per_generation"] = rng.randint(1, 6)
-        if rng.random() < 0.3:
-            settings["generation_batch_size"] = rng.randint(1, 48)
         try:
             config = GRPOConfig(use_cpu=True, bf16=False, report_to="none", **settings)
         except ValueError:
@@ -54,13 +58,7 @@ def test_every_suggested_value_is_legal():
     """300 random refusals: whatever number a sentence proposes is accepted when it is put in."""
     rng, tried = random.Random(1), 0
     for _ in range(300):
-        settings = {
-            "per_device_train_batch_size": rng.randint(1, 12),
-            "gradient_accumulation_steps": rng.randint(1, 4),
-            "num_generations": rng.randint(2, 9),
-        }
-        if rng.random() < 0.3:
-            settings["generation_batch_size"] = rng.randint(1, 48)
+        settings = {**random_batch(rng), "num_generations": rng.randint(2, 9)}
         try:
             train.batch_numbers(settings)
         except ValueError as error:
