@@ -3,22 +3,29 @@
 Import a module by name, `from grpo_nb import rewards`; this file loads none of them, so it costs nothing.
 A module imports only modules above it in this table:
 
-| module      | responsibility, in one line                                                               |
-|-------------|-------------------------------------------------------------------------------------------|
-| `profiles`  | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                     |
-| `templates` | messages → prompt text; the tags, in one place                                             |
-| `rewards`   | completion text → parsed answer → score, in TRL's contract (one file per family)           |
-| `plots`     | curves, token colours, tables; data in, Figure or HTML out                                 |
-| `files`     | files and folders that are there whole or not at all                                       |
-| `data`      | task or data set → rows `{"prompt", "answer", …}`                                          |
-| `models`    | profile → policy + tokenizer + LoRA; the only file that imports unsloth, and first         |
-| `tracking`  | a run: JSONL always, SwanLab offline by default, live table                                |
-| `train`     | preflight the config in a second, then assemble TRL's trainers                             |
-| `evaluate`  | pass@1 and greedy accuracy, format rate, on held-out problems                              |
-| `export`    | adapter → proof that it learned → merged weights → reloaded                                |
-| `checks`    | `check_x(your_x)`: the learner's function against ours, in words                           |
-| `report`    | executed notebooks and the runs that they left → one HTML page                              |
-| `publish`   | notebooks → executed copies, committed outputs, links                                      |
+| module        | responsibility, in one line                                                              |
+|---------------|------------------------------------------------------------------------------------------|
+| `profiles`    | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                   |
+| `templates`   | messages → prompt text; the tags, in one place                                           |
+| `rewards`     | completion text → parsed answer → score, in TRL's contract (one file per family)         |
+| `plots`       | curves, token colours, tables; data in, Figure or HTML out                               |
+| `files`       | files and folders that are there whole or not at all                                     |
+| `data`        | task or data set → rows `{"prompt", "answer", …}`                                        |
+| `models`      | profile → policy + tokenizer + LoRA; the only file that imports unsloth, and first       |
+| `credentials` | secrets: from the environment or the host's store only                                   |
+| `listeners`   | trainer callbacks by shape; the live table                                               |
+| `dashboards`  | SwanLab as a guest that cannot hurt the run                                              |
+| `tracking`    | a run: its folder, metrics.jsonl always, a dashboard beside it                           |
+| `configs`     | what a config must satisfy: keys, values, batch arithmetic, disk                         |
+| `columns`     | what rows must satisfy: columns, roles, prompts                                          |
+| `guards`      | what TRL lets pass: bad rewards, bad gradients, a run that learns nothing                |
+| `checkpoints` | a checkpoint with a seal; which one to resume from, and when not to                      |
+| `evaluate`    | pass@1 and greedy accuracy, format rate, on held-out problems                            |
+| `train`       | preflight the config in a second, assemble TRL's trainers, start or resume them          |
+| `export`      | adapter → proof that it learned → merged weights → reloaded                              |
+| `checks`      | `check_x(your_x)`: the learner's function against ours, in words                         |
+| `report`      | executed notebooks and the runs that they left → one HTML page                           |
+| `publish`     | notebooks → executed copies, committed outputs, links                                    |
 """
 
 import os

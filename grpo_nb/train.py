@@ -4,122 +4,15 @@ Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOCon
 `datasets.Dataset`, and TRL's own trainer trains. What is added is that a mistake is named before a model loads.
 """
 
-import dataclasses
-import difflib
 import hashlib
 import inspect
 import json
-import math
-import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb import data, files, models, templates, tracking
-
-# Names from older releases and tutorials → today's name in TRL, or what to do instead.
-RENAMED = {
-    "kl_coef": "beta",
-    "max_new_tokens": "max_completion_length",
-    "max_prompt_length": "no key: filter the rows with data.keep_short",
-    "max_seq_length": "max_length in SFTConfig; a policy's key in a profile",
-    "warmup_ratio": "warmup_steps below 1, which is a share",
-    "vllm_sampling_params": "temperature, top_p, top_k, min_p, generation_kwargs",
-    "vllm_importance_sampling_cap": "vllm_importance_sampling_clip_max",
-    "train_batch_size": "per_device_train_batch_size",
-}
-GIVEN_BY_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
-
-
-def check_keys(settings: dict, config_class: type) -> None:
-    """Refuse keys that the config class does not know.
-
-    Plain TRL raises a TypeError for them; under Unsloth they are dropped and training goes on without them.
-
-    Raises: ValueError naming each unknown key and today's name for it.
-    """
-    known = {field.name for field in dataclasses.fields(config_class)}
-    unknown = [key for key in settings if key not in known]
-    if not unknown:
-        return
-    hints = []
-    for key in unknown:
-        near = difflib.get_close_matches(key, known, n=1)
-        hints.append(f"{key} → {RENAMED.get(key) or (near[0] if near else 'no such setting')}")
-    raise ValueError(
-        f"every key must be a field of {config_class.__name__} (got {', '.join(unknown)}). "
-        f"Today's names: {'; '.join(hints)}."
-    )
-
-
-def batch_numbers(settings: dict, *, num_processes: int | None = None) -> dict[str, int]:
-    """The batch arithmetic of a GRPO config, as TRL resolves it.
-
-    Args:
-        settings: keys of `GRPOConfig`; missing ones take TRL's defaults.
-        num_processes: world size; None reads WORLD_SIZE, else 1.
-    Returns: `generation_batch_size` (completions sampled at once), `unique_prompts` in it, `steps_per_generation`
-    (micro-steps that it feeds), `completions_per_update`.
-    Raises: ValueError where TRL would refuse, with values that work.
-    See: `GRPOConfig.__post_init__`.
-
-    >>> batch_numbers({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_generations": 4})
-    {'generation_batch_size': 16, 'unique_prompts': 4, 'steps_per_generation': 2, 'completions_per_update': 16}
-    """
-    world = num_processes or int(os.environ.get("WORLD_SIZE", 1))
-    device = settings.get("per_device_train_batch_size", 8)
-    accumulation = settings.get("gradient_accumulation_steps", 1)
-    group = settings.get("num_generations", 8)
-    steps, size = settings.get("steps_per_generation"), settings.get("generation_batch_size")
-    if min(device, accumulation, group) < 1 or group < 2:
-        raise ValueError(
-            "per_device_train_batch_size and gradient_accumulation_steps must be at least 1, and num_generations "
-            "at least 2 since an advantage compares completions of one prompt "
-            f"(got {device}, {accumulation} and {group}). Try num_generations=8."
-        )
-    if steps is not None and size is not None:
-        raise ValueError(
-            f"only one of steps_per_generation and generation_batch_size may be set (got {steps} and {size}). "
-            "Drop generation_batch_size."
-        )
-    if size is None:
-        size = device * world * (steps or accumulation)
-        bigger = next(d for d in range(device, device + group + 1) if size // device * d % group == 0)
-        advice = f"per_device_train_batch_size = {bigger}"
-    else:
-        whole = math.lcm(device * world, group)  # the smallest batch of full groups and full devices
-        advice = f"generation_batch_size = {max(1, round(size / whole)) * whole}"
-    if size % (device * world):
-        raise ValueError(
-            "generation_batch_size must be a multiple of per_device_train_batch_size × processes "
-            f"(got {size}, {device} × {world}). Try {advice}."
-        )
-    if size % group:
-        fits = sorted((g for g in range(2, size + 1) if size % g == 0), key=lambda g: abs(g - group))[:3]
-        others = f"num_generations = {' or '.join(map(str, sorted(fits)))}, or " if fits else ""
-        raise ValueError(
-            "the generation batch must be a multiple of num_generations "
-            f"(got {size} completions, num_generations = {group}). Try {others}{advice}."
-        )
-    return {
-        "generation_batch_size": size,
-        "unique_prompts": size // group,
-        "steps_per_generation": size // (device * world),
-        "completions_per_update": device * accumulation * world,
-    }
-
-
-def check_columns(rows: Sequence[dict], needed: Sequence[str], *, why: str) -> None:
-    """Refuse rows that lack a column, before anything expensive starts."""
-    if len(rows) == 0:
-        raise ValueError(f"{why} must have at least one row to train on (got none).")
-    missing = [name for name in needed if name not in rows[0]]
-    if missing:
-        raise ValueError(
-            f"{why} needs the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))} "
-            f"(got {', '.join(map(repr, rows[0]))}). data.grpo_rows and data.sft_rows make the right ones."
-        )
+from grpo_nb import columns, configs, data, files, models, templates, tracking
 
 
 def preflight(
@@ -140,15 +33,17 @@ def preflight(
         models.prepare(profile)
     from trl import GRPOConfig
 
-    check_keys(config, GRPOConfig)
-    numbers = batch_numbers(config)
-    check_columns(dataset, ["prompt"], why="GRPO")
+    configs.check_keys(config, GRPOConfig)
+    numbers = configs.batch_numbers(config)
+    columns.check_columns(dataset, ["prompt"], why="GRPO")
     for reward in rewards:
         parameters = inspect.signature(reward).parameters.values()
         named = [
             p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.default is p.empty
         ]
-        check_columns(dataset, [n for n in named if n not in GIVEN_BY_TRL], why=f"the reward {_name(reward)}")
+        columns.check_columns(
+            dataset, [n for n in named if n not in columns.GIVEN_BY_TRL], why=f"the reward {_name(reward)}"
+        )
     if len(dataset) < numbers["unique_prompts"]:
         raise ValueError(
             f"the data set must fill one generation batch of {numbers['unique_prompts']} prompts (got {len(dataset)}). "
@@ -183,18 +78,18 @@ def sft_trainer(
         changes: settings of `SFTConfig` that differ from the profile's.
     Returns: `trl.SFTTrainer`; `trainer.train()` trains, `trainer.model` is the result.
     """
-    settings = {**profile.sft, "seed": seed, **changes}
-    check_columns(rows, ["prompt", "completion"], why="SFT")
+    config = {**profile.sft, "seed": seed, **changes}
+    columns.check_columns(rows, ["prompt", "completion"], why="SFT")
     models.prepare(profile)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    check_keys(settings, SFTConfig)
+    configs.check_keys(config, SFTConfig)
     if profile.policy["backend"] == "unsloth":
         policy = models.add_lora(policy, profile, seed=seed)
     trainer = SFTTrainer(
         model=policy,
-        args=SFTConfig(output_dir=_trainer_dir(profile, "sft"), disable_tqdm=True, **settings),
+        args=SFTConfig(output_dir=_trainer_dir(profile, "sft"), disable_tqdm=True, **config),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
@@ -226,8 +121,8 @@ def grpo_trainer(
     Returns: `trl.GRPOTrainer`; `trainer.train()` trains, `trainer.model` is the PEFT model.
     Raises: ValueError from `preflight`.
     """
-    settings = {**profile.grpo, "seed": seed, **changes}
-    preflight(settings, rows, rewards, profile)
+    config = {**profile.grpo, "seed": seed, **changes}
+    preflight(config, rows, rewards, profile)
     policy = models.add_lora(policy, profile, seed=seed)
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -235,7 +130,7 @@ def grpo_trainer(
     trainer = GRPOTrainer(
         model=policy,
         reward_funcs=list(rewards),
-        args=GRPOConfig(output_dir=_trainer_dir(profile, "grpo"), disable_tqdm=True, **settings),
+        args=GRPOConfig(output_dir=_trainer_dir(profile, "grpo"), disable_tqdm=True, **config),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
@@ -268,11 +163,11 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     models.prepare(profile)
     from trl import GRPOConfig, SFTConfig
 
-    check_keys(profile.sft, SFTConfig)
-    check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
-    batch_numbers(profile.grpo)
+    configs.check_keys(profile.sft, SFTConfig)
+    configs.check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
+    configs.batch_numbers(profile.grpo)
     rows = trace_rows(profile, seed=seed) if rows is None else rows
-    check_columns(rows, ["problem", "answer", "working"], why="a warm start")
+    columns.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)
     if not path.exists():
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)

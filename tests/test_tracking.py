@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from grpo_nb import data, rewards, tracking, train
+from grpo_nb import credentials, dashboards, data, rewards, tracking, train
 
 START = SimpleNamespace(global_step=0, is_world_process_zero=True)
 STEP = SimpleNamespace(global_step=7, max_steps=10, is_world_process_zero=True)
@@ -72,7 +72,7 @@ def test_a_guest_that_raises_is_shown_the_door_once(capsys):
         def on_train_end(self, *args, **kwargs):
             calls.append("end")
 
-    guest = tracking.Guest(Rude())
+    guest = dashboards.Guest(Rude())
     for _ in range(3):
         guest.on_log(None, STEP, None, logs={})
     guest.on_step_end(None, STEP, None)  # an event that the guest does not know
@@ -83,8 +83,8 @@ def test_a_guest_that_raises_is_shown_the_door_once(capsys):
 
 def test_secrets_come_from_the_environment_first(monkeypatch):
     monkeypatch.setenv("GRPO_NB_TEST_SECRET", "s3cret")
-    assert tracking.secret("GRPO_NB_TEST_SECRET") == "s3cret"
-    assert tracking.secret("GRPO_NB_NO_SUCH_SECRET") is None
+    assert credentials.secret("GRPO_NB_TEST_SECRET") == "s3cret"
+    assert credentials.secret("GRPO_NB_NO_SUCH_SECRET") is None
 
 
 def test_colabs_store_is_asked_and_its_refusal_survived(monkeypatch):
@@ -96,8 +96,8 @@ def test_colabs_store_is_asked_and_its_refusal_survived(monkeypatch):
     colab = SimpleNamespace(userdata=SimpleNamespace(get=get))
     monkeypatch.setitem(sys.modules, "google.colab", colab)
     monkeypatch.setitem(sys.modules, "google", SimpleNamespace(colab=colab))
-    assert tracking.secret("THERE") == "from colab"
-    assert tracking.secret("NOT_THERE") is None
+    assert credentials.secret("THERE") == "from colab"
+    assert credentials.secret("NOT_THERE") is None
 
 
 def run_grpo(profile, rows, tiny, mode):

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from grpo_nb import data, models, profiles, rewards, train
+from grpo_nb import configs, data, models, profiles, rewards, train
 
 
 def prompts(rows):
@@ -37,10 +37,10 @@ def test_batch_numbers_equal_trls_or_both_refuse():
             config = GRPOConfig(use_cpu=True, bf16=False, report_to="none", **settings)
         except ValueError:
             with pytest.raises(ValueError, match="got"):
-                train.batch_numbers(settings)
+                configs.batch_numbers(settings)
             continue
         accepted += 1
-        numbers = train.batch_numbers(settings)
+        numbers = configs.batch_numbers(settings)
         assert numbers["generation_batch_size"] == config.generation_batch_size
         assert numbers["unique_prompts"] * config.num_generations == config.generation_batch_size
     assert 50 < accepted < 250, "both outcomes must have been met"
@@ -49,9 +49,9 @@ def test_batch_numbers_equal_trls_or_both_refuse():
 def test_suggested_values_are_legal():
     settings = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 3, "num_generations": 5}
     with pytest.raises(ValueError, match="num_generations = 3 or 4 or 6, or per_device_train_batch_size = 10"):
-        train.batch_numbers(settings)
+        configs.batch_numbers(settings)
     for changes in ({"num_generations": 3}, {"num_generations": 6}, {"per_device_train_batch_size": 10}):
-        train.batch_numbers({**settings, **changes})
+        configs.batch_numbers({**settings, **changes})
 
 
 def test_every_suggested_value_is_legal():
@@ -60,11 +60,11 @@ def test_every_suggested_value_is_legal():
     for _ in range(300):
         settings = {**random_batch(rng), "num_generations": rng.randint(2, 9)}
         try:
-            train.batch_numbers(settings)
+            configs.batch_numbers(settings)
         except ValueError as error:
             for key, values in re.findall(r"(\w+) = (\d+(?: or \d+)*)", str(error).partition("Try")[2]):
                 for value in values.split(" or "):
-                    train.batch_numbers({**settings, key: int(value)})
+                    configs.batch_numbers({**settings, key: int(value)})
                     tried += 1
     assert tried > 300
 
@@ -73,7 +73,7 @@ def test_the_batch_of_the_source_tutorial_is_refused():
     """*Qwen3-8B GRPO with SwanLab* sets b = 1, A = 1, G = 4: one completion cannot be four."""
     settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "num_generations": 4}
     with pytest.raises(ValueError, match=r"multiple of num_generations \(got 1 completions, num_generations = 4\)"):
-        train.batch_numbers(settings)
+        configs.batch_numbers(settings)
 
 
 @pytest.mark.parametrize(
