@@ -36,8 +36,8 @@ def learn(profile, seed: int) -> dict:
     before = evaluate.accuracy(policy, tokenizer, tests, **settings)
     run = tracking.Run(f"learning-seed{seed}", profile, mode="off")
     start = time.perf_counter()
-    trainer = train.grpo_trainer(policy, tokenizer, prompts, REWARDS, profile, callbacks=run.callbacks(), seed=seed)
-    trainer.train()
+    trainer = train.grpo_trainer(policy, tokenizer, prompts, REWARDS, profile, run=run, seed=seed)
+    train.resume_or_start(trainer)
     grpo_s = time.perf_counter() - start
     after = evaluate.accuracy(trainer.model, tokenizer, tests, **settings)
     curve = [{"step": row["step"], "reward": row["reward"]} for row in run.rows()]
@@ -121,7 +121,8 @@ def main(seeds: int = 5) -> None:
     RESULTS.mkdir(exist_ok=True)
     files.write_text(RESULTS / "learning.json", json.dumps(record, indent=1))
     FIGURE.parent.mkdir(exist_ok=True)
-    picture(results).savefig(FIGURE)
+    with files.replacing_file(FIGURE) as draft:
+        picture(results).savefig(draft)
     print(f"wrote {RESULTS / 'learning.json'} and {FIGURE}")
 
 

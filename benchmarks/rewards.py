@@ -12,7 +12,7 @@ import statistics
 import time
 from pathlib import Path
 
-from grpo_nb import rewards, templates
+from grpo_nb import files, rewards, templates
 
 SIZES = tuple(512 * 2**i for i in range(8))  # characters: 0.5 k … 64 k
 REPEATS = 5
@@ -119,7 +119,7 @@ def main() -> None:
         "families": families,
     }
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    files.write_text(RESULT, json.dumps(record, indent=1) + "\n")
     print(f"worst of ours: {worst_ms:.3f} ms · written to {RESULT.relative_to(Path(__file__).parents[1])}")
 
 

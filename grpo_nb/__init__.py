@@ -14,12 +14,16 @@ A module imports only modules above it in this table:
 | `models`      | profile → policy + tokenizer + LoRA; the only file that imports unsloth, and first       |
 | `credentials` | secrets: from the environment or the host's store only                                   |
 | `listeners`   | trainer callbacks by shape; the live table                                               |
-| `dashboards`  | SwanLab as a guest that cannot hurt the run                                              |
+| `mirror`      | metrics.jsonl → SwanLab, in a process of its own                                         |
+| `dashboards`  | SwanLab as a guest that cannot hurt the run: online, offline, off                        |
 | `tracking`    | a run: its folder, metrics.jsonl always, a dashboard beside it                           |
 | `configs`     | what a config must satisfy: keys, values, batch arithmetic, disk                         |
 | `columns`     | what rows must satisfy: columns, roles, prompts                                          |
 | `guards`      | what TRL lets pass: bad rewards, bad gradients, a run that learns nothing                |
+| `fingerprints`| what makes two runs equal: settings, rows, rewards, base weights, versions               |
 | `checkpoints` | a checkpoint with a seal; which one to resume from, and when not to                      |
+| `resuming`    | where a run goes on from, and what stands in its way                                     |
+| `stops`       | a clean end before the last step: time used up, kernel interrupted                       |
 | `evaluate`    | pass@1 and greedy accuracy, format rate, on held-out problems                            |
 | `train`       | preflight the config in a second, assemble TRL's trainers, start or resume them          |
 | `export`      | adapter → proof that it learned → merged weights → reloaded                              |

@@ -65,6 +65,36 @@ def curve(
     return figure
 
 
+def resumed(
+    whole: list[dict], first: list[dict], second: list[dict], *, sealed: int, key: str = "reward", ylabel: str = ""
+) -> Figure:
+    """The two halves of a run that was killed and resumed, over the same run uninterrupted.
+
+    Args:
+        whole: metrics of the uninterrupted run.
+        first: what the killed run had logged; `second` what the resumed one logged.
+        sealed: step of the checkpoint in between.
+    """
+    figure = Figure(figsize=WIDE, layout="constrained")
+    axes = figure.subplots()
+    steps, values = zip(*[(row["step"], row[key]) for row in whole], strict=True)
+    axes.plot(steps, values, color=OKABE_ITO["yellow"], linewidth=9, label="never killed")
+    for rows, style, size, colour, label in [
+        (first, "o-", 4, COLOURS["before"], "until the kill"),
+        (second, "s--", 9, COLOURS["policy"], "resumed"),
+    ]:
+        steps, values = zip(*[(row["step"], row[key]) for row in rows], strict=True)
+        axes.plot(steps, values, style, color=colour, markersize=size, fillstyle="none", linewidth=1.5, label=label)
+    top = axes.get_ylim()[1]
+    for step, text, side in [(sealed, "sealed", "right"), (first[-1]["step"], "killed", "left")]:
+        axes.axvline(step, color=COLOURS["loss"], linewidth=0.8, linestyle=":")
+        offset = -3 if side == "right" else 3
+        axes.annotate(text, (step, top), xytext=(offset, 2), textcoords="offset points", ha=side, va="bottom")
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
+    _plain(axes, xlabel="optimizer step", ylabel=ylabel or key)
+    return figure
+
+
 def before_after(
     before: dict, after: dict, *, keys: tuple[str, ...] = ("sampled", "greedy", "format"), title: str = ""
 ) -> Figure:

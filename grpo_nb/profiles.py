@@ -54,7 +54,9 @@ CPU = {
         "use_cpu": True,
         "gradient_checkpointing": False,
         "report_to": "none",
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": 150,  # a killed run goes on from the newest sealed checkpoint, see train.resume_or_start
+        "save_total_limit": 2,
     },
     "grpo": {
         "num_generations": 8,
@@ -74,7 +76,9 @@ CPU = {
         "use_cpu": True,
         "gradient_checkpointing": False,
         "report_to": "none",
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": 10,
+        "save_total_limit": 2,
     },
     "evaluate": {"num_return_sequences": 4, "batch_size": 512},
 }
@@ -110,7 +114,9 @@ T4 = {
         "fp16": True,  # compute capability 7.5 has no bf16
         "bf16": False,
         "report_to": "none",
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": 50,
+        "save_total_limit": 2,
     },
     "grpo": {
         "num_generations": 4,
@@ -135,7 +141,9 @@ T4 = {
         "bf16": False,
         "use_vllm": True,
         "report_to": "none",
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": 10,
+        "save_total_limit": 2,
     },
     "evaluate": {"num_return_sequences": 1, "batch_size": 16},
 }
@@ -161,7 +169,13 @@ CI = {
     **CPU,
     "task": {**CPU["task"], "digits": 2, "num_train": 3500, "num_held_out": 128},
     "sft": {**CPU["sft"], "max_steps": 300},
-    "grpo": {**CPU["grpo"], "per_device_train_batch_size": 64, "max_completion_length": 32, "max_steps": 24},
+    "grpo": {
+        **CPU["grpo"],
+        "per_device_train_batch_size": 64,
+        "max_completion_length": 32,
+        "max_steps": 24,
+        "save_steps": 8,
+    },
     "evaluate": {"num_return_sequences": 2, "batch_size": 256},
 }
 

@@ -5,69 +5,95 @@ Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOCon
 """
 
 import hashlib
-import inspect
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb import columns, configs, data, files, models, templates, tracking
+from grpo_nb import (
+    checkpoints,
+    columns,
+    configs,
+    data,
+    evaluate,
+    files,
+    fingerprints,
+    guards,
+    listeners,
+    models,
+    resuming,
+    stops,
+    templates,
+    tracking,
+)
 
 
 def preflight(
-    config: dict, dataset: Sequence[dict], rewards: Sequence[Callable] = (), profile: SimpleNamespace | None = None
+    config: dict,
+    dataset: Sequence[dict],
+    rewards: Sequence[Callable] = (),
+    profile: SimpleNamespace | None = None,
+    *,
+    tokenizer=None,
+    policy=None,
+    held_out: Sequence[dict] | None = None,
 ) -> dict:
-    """Everything about a GRPO run that can be checked without a model: keys, batch arithmetic, columns, number of
-    prompts.
+    """Everything about a GRPO run that can be checked in milliseconds and without a model; more, the more is given.
 
     Args:
         config: settings for `GRPOConfig`.
-        dataset: rows with "prompt" and whatever columns the rewards name as parameters.
-        rewards: reward functions in TRL's contract.
-        profile: for the context length; None skips that check.
-    Returns: report: the batch numbers, `prompts`, `columns`, and `optimizer_steps_per_epoch`.
-    Raises: ValueError for the first thing that is wrong.
+        dataset: rows with "prompt" and whatever columns the rewards name as parameters: dicts or a `Dataset`.
+        rewards: reward functions in TRL's contract; the empty tuple leaves them out of the check.
+        profile: for the context length and the disk; None skips those checks.
+        tokenizer: counts the prompts' tokens exactly.
+        policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
+        held_out: rows to evaluate on; none of them may be among the training rows.
+    Returns: report: the batch numbers, `prompts`, `columns`, `optimizer_steps_per_epoch`, `repeated_prompts`,
+    `crlf_prompts`; with a profile `checkpoints` and `checkpoint_mib`; with a policy `alive_share` and `advice`.
+    Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
     if profile is not None:
         models.prepare(profile)
     from trl import GRPOConfig
 
-    configs.check_keys(config, GRPOConfig)
-    numbers = configs.batch_numbers(config)
-    columns.check_columns(dataset, ["prompt"], why="GRPO")
-    for reward in rewards:
-        parameters = inspect.signature(reward).parameters.values()
-        named = [
-            p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.default is p.empty
-        ]
-        columns.check_columns(
-            dataset, [n for n in named if n not in columns.GIVEN_BY_TRL], why=f"the reward {_name(reward)}"
-        )
-    if len(dataset) < numbers["unique_prompts"]:
-        raise ValueError(
-            f"the data set must fill one generation batch of {numbers['unique_prompts']} prompts (got {len(dataset)}). "
-            f"Add rows or lower per_device_train_batch_size."
-        )
-    completion = config.get("max_completion_length", 512)
     context = profile.policy["max_seq_length"] if profile is not None else None
-    if context is not None and completion >= context:
-        raise ValueError(
-            f"max_completion_length must leave room for the prompt in max_seq_length = {context} "
-            f"(got {completion}). Try {context // 2}."
-        )
-    rounds = len(dataset) // numbers["unique_prompts"]
-    micro_steps = rounds * numbers["steps_per_generation"] * config.get("num_iterations", 1)
-    updates = -(-micro_steps // config.get("gradient_accumulation_steps", 1))
-    return {**numbers, "prompts": len(dataset), "columns": list(dataset[0]), "optimizer_steps_per_epoch": updates}
-
-
-def _name(function: Callable) -> str:
-    return getattr(function, "__name__", type(function).__name__)
+    rows = columns.read_rows(dataset)
+    configs.check_keys(config, GRPOConfig)
+    report = configs.batch_numbers(config)
+    configs.check_values(config, GRPOConfig, context=context, has_eval_data=held_out is not None)
+    columns.check_columns(rows, ["prompt"], why="GRPO")
+    if rewards != ():
+        columns.check_rewards(rewards, rows)
+        configs.check_weights(config.get("reward_weights"), len(rewards))
+    oddities = columns.check_prompts(rows)
+    if held_out is not None:
+        columns.check_held_out(rows, columns.read_rows(held_out))
+    configs.check_prompts_fill_a_batch(config, len(rows))
+    if context is not None:
+        length = config.get("max_completion_length", 512)
+        columns.check_lengths(rows, context=context, completion=length, tokenizer=tokenizer)
+    updates = configs.updates(config, len(rows))
+    report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
+    if profile is not None:
+        report |= configs.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
+    guards.dry_run(rewards, rows)
+    if policy is not None and tokenizer is not None and rewards:
+        report |= evaluate.check_alive(policy, tokenizer, rows, rewards, config)
+    return report
 
 
 def sft_trainer(
-    policy, tokenizer, rows: Sequence[dict], profile: SimpleNamespace, *, callbacks=(), seed: int = 0, **changes
+    policy,
+    tokenizer,
+    rows: Sequence[dict],
+    profile: SimpleNamespace,
+    *,
+    run: tracking.Run | None = None,
+    guard: str | dict = "stop",
+    seed: int = 0,
+    **changes,
 ):
     """TRL's `SFTTrainer` on prompt/completion rows: the loss falls on completion tokens only.
 
@@ -75,11 +101,14 @@ def sft_trainer(
 
     Args:
         rows: from `data.sft_rows`.
+        run: where metrics and checkpoints go; None writes no metrics.
+        guard: what happens to bad gradients and weights, see `guards.Watch`.
         changes: settings of `SFTConfig` that differ from the profile's.
-    Returns: `trl.SFTTrainer`; `trainer.train()` trains, `trainer.model` is the result.
+    Returns: `trl.SFTTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the result.
     """
-    config = {**profile.sft, "seed": seed, **changes}
+    config = _config(profile.sft, seed, changes)
     columns.check_columns(rows, ["prompt", "completion"], why="SFT")
+    watch = guards.Watch(guard)
     models.prepare(profile)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -89,7 +118,7 @@ def sft_trainer(
         policy = models.add_lora(policy, profile, seed=seed)
     trainer = SFTTrainer(
         model=policy,
-        args=SFTConfig(output_dir=_trainer_dir(profile, "sft"), disable_tqdm=True, **config),
+        args=SFTConfig(**{"output_dir": _trainer_dir(profile, "sft", run), "disable_tqdm": True, **config}),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
@@ -98,7 +127,7 @@ def sft_trainer(
             f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
             "after truncation). Raise it, or drop long rows with data.keep_short."
         )
-    return _with_callbacks(trainer, callbacks)
+    return _with_listeners(trainer, rows, (), run, watch)
 
 
 def grpo_trainer(
@@ -108,7 +137,8 @@ def grpo_trainer(
     rewards: Sequence[Callable],
     profile: SimpleNamespace,
     *,
-    callbacks=(),
+    run: tracking.Run | None = None,
+    guard: str | dict = "stop",
     seed: int = 0,
     **changes,
 ):
@@ -117,47 +147,103 @@ def grpo_trainer(
     Args:
         rows: from `data.grpo_rows`.
         rewards: functions `f(completions, **columns) -> list[float | None]`.
+        run: where metrics and checkpoints go; None writes no metrics.
+        guard: "stop" ends the run at the first thing that would spoil it, "skip" leaves it out and counts; a dict
+            decides for some guards only, see `guards.Watch`.
         changes: settings of `GRPOConfig` that differ from the profile's.
-    Returns: `trl.GRPOTrainer`; `trainer.train()` trains, `trainer.model` is the PEFT model.
+    Returns: `trl.GRPOTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the PEFT model.
     Raises: ValueError from `preflight`.
     """
-    config = {**profile.grpo, "seed": seed, **changes}
-    preflight(config, rows, rewards, profile)
+    config = _config(profile.grpo, seed, changes)
+    watch = guards.Watch(guard)
+    preflight(config, rows, rewards, profile, tokenizer=tokenizer)
     policy = models.add_lora(policy, profile, seed=seed)
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
     trainer = GRPOTrainer(
         model=policy,
-        reward_funcs=list(rewards),
-        args=GRPOConfig(output_dir=_trainer_dir(profile, "grpo"), disable_tqdm=True, **config),
+        reward_funcs=watch.rewards(rewards),
+        args=GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config}),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
-    return _with_callbacks(trainer, callbacks)
+    return _with_listeners(trainer, rows, rewards, run, watch)
 
 
-def _trainer_dir(profile: SimpleNamespace, stage: str) -> str:
-    return str(tracking.outputs_dir() / profile.name / stage / "trainer")
+def _config(settings: dict, seed: int, changes: dict) -> dict:
+    # The filter replaces a NaN loss by the mean of earlier ones in the log, so that nobody sees it.
+    return {"logging_nan_inf_filter": False, **settings, "seed": seed, **changes}
 
 
-def _with_callbacks(trainer, callbacks):
+def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None) -> str:
+    return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
+
+
+def _with_listeners(trainer, rows, rewards, run, watch):
+    """Metrics first, so that a step is on the disk before a guard objects to it; seals last, of what passed."""
     from transformers.trainer_callback import PrinterCallback
 
     # It prints every log as a dict; metrics.jsonl and the live table say it better.
     trainer.remove_callback(PrinterCallback)
-    for callback in callbacks:
-        trainer.add_callback(callback)
+    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model)
+    for listener in [*(run.callbacks() if run else ()), *watch.listeners(), checkpoints.Sealer(fingerprint)]:
+        trainer.add_callback(listener)
     return trainer
 
 
-def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, seed: int = 0, callbacks=None):
+def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = False):
+    """Train: on from the newest sealed checkpoint of this run, or from the beginning if there is none.
+
+    A run that was killed and resumed is, on one machine with one number of threads, bit for bit the run that was not.
+    A kernel interrupt seals a checkpoint at the next step from which the run can go on, then ends the cell.
+
+    Args:
+        trainer: from `grpo_trainer` or `sft_trainer`, in the state in which it left there.
+        minutes: stop at a seal before this much time is over; call again, in a new session too, to go on.
+        fresh: leave what is there (it is kept as `trainer.previous`) and start at the beginning.
+    Returns: `transformers.trainer_utils.TrainOutput`; `trainer.state.global_step` says how far it came.
+    Raises: ValueError if the settings cannot be resumed equally, or if the run that was cut had other settings, rows,
+        rewards, weights or library versions; OSError if the disk is full or read-only; whatever a guard raises.
+    """
+    checkpoints.check_resumable(trainer.args)
+    sealer = next(c for c in trainer.callback_handler.callbacks if isinstance(c, checkpoints.Sealer))
+    stopper, folder = stops.Stopper(minutes), Path(trainer.args.output_dir)
+    found, is_finished = (None, False) if fresh else resuming.to_resume(folder, sealer.fingerprint)
+    sealer.check_trainer(trainer, found)
+    if is_finished:
+        return resuming.load_finished(trainer, found)
+    if found is None:
+        resuming.set_all_aside(folder)
+    helpers = [stopper, resuming.Restorer(found)] if found else [stopper]
+    for helper in helpers:
+        trainer.add_callback(helper)
+    try:
+        with stopper.catching_interrupts():
+            result = trainer.train(resume_from_checkpoint=str(found) if found else None)
+    except BaseException as error:
+        for listener in trainer.callback_handler.callbacks:
+            if isinstance(listener, listeners.Listener):
+                listener.on_stop(error)
+        if trouble := resuming.disk_trouble(error, folder, sealer.step):
+            raise trouble from error
+        raise
+    finally:
+        for helper in helpers:
+            trainer.remove_callback(helper)
+    stopper.say_why(trainer.state)
+    return result
+
+
+def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, seed: int = 0, run=None):
     """The policy after SFT, trained now or taken from the disk if the same profile, rows and seed trained it before.
+
+    An SFT run that was cut goes on where its last sealed checkpoint is.
 
     Args:
         rows: worked rows; None takes `trace_rows`. Rows longer than half the context are left out: GRPO's completions
             need room to grow.
-        callbacks: of the trainer; None logs to the run "sft".
+        run: a `tracking.Run` for the metrics; None logs to the run "sft".
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
     models.prepare(profile)
@@ -173,13 +259,14 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)
         prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
         prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
-        if callbacks is None:
-            callbacks = tracking.Run("sft", profile).callbacks()
-        trainer = sft_trainer(policy, tokenizer, prompts, profile, seed=seed, callbacks=callbacks)
-        trainer.train()
+        run = run or tracking.Run("sft", profile)
+        unfinished = path.with_name(path.name + ".unfinished")  # another recipe's checkpoints are not this one's
+        trainer = sft_trainer(policy, tokenizer, prompts, profile, run=run, seed=seed, output_dir=str(unfinished))
+        resume_or_start(trainer)
         with files.replacing(path) as draft:
             trainer.model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
+        shutil.rmtree(unfinished, ignore_errors=True)
         if profile.policy["backend"] == "unsloth":
             return trainer.model, tokenizer  # vLLM is already up; loading an 8B model twice would not fit
     return models.load_policy(profile, path=path)

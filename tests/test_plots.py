@@ -1,6 +1,9 @@
 """Pictures draw the numbers they were given; model text reaches a page as text."""
 
 import html.parser
+import re
+import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,33 @@ ATTACKS = [
     "<!-- --><a href=javascript:alert(1)>x</a>",
     "&lt;b&gt; &#60;i&#62;",
     "<b id=MathJax>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)>",
+    "</td></table><script>x</script>",
+    "</pre><b>",
+    "<!-- ",
+    "--><script>",
+    "<![CDATA[<script>]]>",
+    "' onfocus='alert(1)",
+    "<a href='javascript:alert(1)'>",
+    "<form id=MathJax>",
+    "<input name=currentScript>",
+    "&lt;script&gt;",
+    "&#60;script&#62;",
+    "<iframe srcdoc='<script>'>",
+    "<math><mtext></mtext><script>",
+    "$\\href{javascript:alert(1)}{x}$",
+    "\x1b[2J\x1b[31mred",
+    "\x1b]8;;http://example.invalid\x07link\x1b]8;;\x07",
+    "right\u202eto left",
+    "zero\u200bwidth\ufeff",
+    "nul\x00",
+    "lone \ud800 surrogate",
+    "back\x08space",
+    "bell\x07",
+    "\u2066isolate\u2069",
+    "private \ue000",
+    "C1 \x9b31m",
 ]
 
 
@@ -37,7 +67,8 @@ def test_model_text_stays_text(attack):
     page = Elements(plots.table([{attack: attack}], caption=attack) + plots.tokens([(attack, "assistant", True)]))
     assert page.tags <= {"table", "caption", "thead", "tbody", "tr", "th", "td", "div", "span", "p"}
     assert page.attributes <= {"style", "scope", "title"}
-    assert attack in page.text
+    assert attack in re.sub(r"⟨U\+(\w+)⟩", lambda code: chr(int(code[1], 16)), page.text)
+    assert not [c for c in page.text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"]
 
 
 def test_numbers_in_a_table_are_short():
@@ -88,3 +119,19 @@ def test_show_gives_the_alt_text_escaped(monkeypatch):
     monkeypatch.setattr("IPython.display.display", shown.append)
     plots.show(plots.curve([]), alt='a "curve" <rises>')
     assert 'alt="a &quot;curve&quot; &lt;rises&gt;"' in shown[0].data
+
+
+def test_resumed_draws_both_halves_over_the_whole():
+    """By hand: steps 1 to 4, sealed after 2, killed after 3: the second half takes step 3 again."""
+    whole = [{"step": step, "reward": 1.0 * step} for step in (1, 2, 3, 4)]
+    axes = plots.resumed(whole, whole[:3], whole[2:], sealed=2).axes[0]
+    lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines if not line.get_label().startswith("_")}
+    assert lines == {"never killed": [1, 2, 3, 4], "until the kill": [1, 2, 3], "resumed": [3, 4]}
+    assert [text.get_text() for text in axes.texts] == ["sealed", "killed"]
+
+
+def test_html_is_made_where_text_is_escaped():
+    """In the package, `HTML(…)` is given what `plots` built or an f-string of parts that went through `safe_text`."""
+    package = Path(plots.__file__).parent
+    makers = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if "HTML(" in path.read_text()}
+    assert makers == {"listeners.py", "plots.py"}

@@ -1,0 +1,116 @@
+"""Values beside each other and beside this package: what is legal alone, and still cannot be meant."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+
+MODE, LOW, HIGH = (f"vllm_importance_sampling_{name}" for name in ("mode", "clip_min", "clip_max"))
+
+# Off, always: key → why.
+OFF = {
+    "auto_find_batch_size": "half a generation batch may cut a group in two",
+    "logging_nan_inf_filter": "it logs the mean of earlier losses where one is NaN",
+    "remove_unused_columns": "it takes the answers away before the rewards see them",
+    "sync_ref_model": "the reference of a LoRA adapter is the policy without it, and the policy stays",
+}
+# (is broken, what must hold, the keys that arrived, what to do), on settings filled up with TRL's defaults.
+RULES: list[tuple[Callable[[dict], bool], str, tuple, str]] = [
+    (
+        lambda s: s["fp16"] and s["bf16"],
+        "at most one of fp16 and bf16 may be on",
+        ("fp16", "bf16"),
+        "Turn both off on a CPU; keep bf16 on cards of compute capability 8 and later, fp16 on older ones",
+    ),
+    (
+        lambda s: s["fp16"] and s["use_cpu"],
+        "fp16 must be off on a CPU, which ignores it",
+        ("fp16", "use_cpu"),
+        "Try fp16 = False",
+    ),
+    (
+        lambda s: {"swanlab", "all"} & {*([s["report_to"]] if isinstance(s["report_to"], str) else s["report_to"])},
+        "report_to must leave SwanLab to tracking.Run: the callback of transformers waits for a run that nobody starts",
+        ("report_to",),
+        "Try report_to = 'none', and set GRPO_NB_TRACK to offline or online",
+    ),
+    (
+        lambda s: needs_bitsandbytes(s["optim"]) and not has_package("bitsandbytes"),
+        "this optimizer must find the package bitsandbytes",
+        ("optim",),
+        "Try optim = 'adamw_torch', or install the gpu extra",
+    ),
+    (
+        lambda s: s["use_vllm"] and not has_package("vllm"),
+        "use_vllm must find the package vllm",
+        ("use_vllm",),
+        "Try use_vllm = False, or install the gpu extra",
+    ),
+    (
+        lambda s: s["use_liger_kernel"] and not has_package("liger_kernel"),
+        "use_liger_kernel must find the package liger_kernel",
+        ("use_liger_kernel",),
+        "Try use_liger_kernel = False",
+    ),
+    (
+        lambda s: None not in (s[LOW], s[HIGH]) and s[LOW] >= s[HIGH],
+        f"{LOW} must be below {HIGH}",
+        (LOW, HIGH),
+        f"Try {LOW} = None",
+    ),
+    (
+        lambda s: s[MODE].endswith("truncate") and s[LOW] is None and s[HIGH] is None,
+        "a truncating mode must have a bound to truncate at",
+        (MODE, LOW, HIGH),
+        f"Try {HIGH} = 3.0",
+    ),
+    (
+        lambda s: s["loss_type"] == "vespo" and s["use_vllm"] and not s[MODE].startswith("token"),
+        "vespo must correct vLLM's log-probabilities token by token",
+        ("loss_type", MODE),
+        f"Try {MODE} = 'token_truncate'",
+    ),
+]
+# Without data to evaluate on, these must be as here.
+NO_EVALUATION = {"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False}
+
+
+def check_together(full: dict, *, has_eval_data: bool) -> None:
+    """Refuse settings that contradict each other, or ask for what is not there.
+
+    Args:
+        full: every field of `GRPOConfig`, each of a kind and range that it may have; enumerations as text.
+        has_eval_data: whether the trainer will have rows to evaluate on.
+    Raises: ValueError for the first of them.
+    """
+    for key, why in OFF.items():
+        if full[key]:
+            raise ValueError(f"{key} must be off: {why} (got {full[key]}). Try {key} = False.")
+    for is_broken, must, keys, advice in RULES:
+        if is_broken(full):
+            raise ValueError(f"{must} (got {', '.join(f'{key} = {full[key]!r}' for key in keys)}). {advice}.")
+    _check_evaluation(full, has_eval_data)
+
+
+def _check_evaluation(full: dict, has_eval_data: bool) -> None:
+    for key, quiet in NO_EVALUATION.items():
+        if full[key] != quiet and not has_eval_data:
+            raise ValueError(
+                f"evaluation in mid-run must have rows, and the trainer is given none (got {key} = {full[key]!r}). "
+                f"Try {key} = {quiet!r}, and compare evaluate.accuracy before and after."
+            )
+    group = full["num_generations_eval"] or full["num_generations"]
+    batch = full["per_device_eval_batch_size"] * int(os.environ.get("WORLD_SIZE", 1))
+    if full["eval_strategy"] != "no" and batch % group:
+        raise ValueError(
+            f"per_device_eval_batch_size × processes must be a multiple of the group to evaluate "
+            f"(got {batch}, {group}). Try per_device_eval_batch_size = {group}."
+        )
+
+
+def needs_bitsandbytes(optimizer: str) -> bool:
+    """Whether transformers takes this optimizer from bitsandbytes."""
+    return "bnb" in optimizer or optimizer == "adamw_8bit" or optimizer.startswith(("paged_", "lion_", "ademamix"))
+
+
+def has_package(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

@@ -1,0 +1,192 @@
+"""A reward's answer: one number or None per completion. Checked on every batch, and once before training."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import inspect
+import numbers
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from grpo_nb import templates
+from grpo_nb.rewards import parsing
+
+LARGEST_REWARD = 1e6  # in float32, 1e38 in one completion of a group turns the advantages of all of them to zero or NaN
+FAKE_COMPLETIONS = 4
+
+
+def is_function(reward: object) -> bool:
+    """Whether TRL calls `reward` as a function; a path or a module is a reward model."""
+    import torch
+
+    return callable(reward) and not isinstance(reward, torch.nn.Module)
+
+
+def unwrapped(function: Callable) -> Callable:
+    """The callable below all `functools.partial`s."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def name_of(function: Callable) -> str:
+    """The name under which TRL logs a reward (`trl.trainer.utils.get_callable_name`).
+
+    >>> name_of(functools.partial(max, 3))
+    'max'
+    """
+    function = unwrapped(function)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def is_async(function: Callable) -> bool:
+    """Whether calling it returns a coroutine (`trl.trainer.utils.is_async_callable`)."""
+    function = unwrapped(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)
+
+
+def scores(answer: object, name: str, count: int) -> list:
+    """A reward's answer as a list of numbers and None.
+
+    Args:
+        answer: what the reward returned: a list, a tuple, or a 1-D tensor or array.
+        name: of the reward.
+        count: number of completions that it was given.
+    Raises: ValueError for another type or length, or an element that is no number.
+
+    >>> scores([1, None, 0.5], "check", 3)
+    [1, None, 0.5]
+    >>> scores([True], "check", 1)
+    Traceback (most recent call last):
+    ValueError: the reward check must return one number or None per completion (got True for completion 1 of 1).
+    Write float(...).
+    """
+    rule = f"the reward {name} must return one number or None per completion"
+    values = answer.tolist() if hasattr(answer, "tolist") else answer
+    if inspect.iscoroutine(values):
+        values.close()
+        raise ValueError(f"{rule} (got a coroutine). Declare the reward itself with async def.")
+    if not isinstance(values, (list, tuple)):
+        what = "None" if answer is None else f"{type(answer).__name__} {shown(answer)}"
+        raise ValueError(f"{rule} (got {what} for {count} completions). Return a list of float.")
+    if len(values) != count:
+        raise ValueError(f"{rule} (got {len(values)} for {count} completions). Loop over `completions`, all of them.")
+    return [_score(value, f"{rule} (got %s for completion {i} of {count})") for i, value in enumerate(values, 1)]
+
+
+def _score(value: object, rule: str) -> float | None:
+    """One element: a number, the number in a 0-D tensor or array scalar, or None."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if value is None or type(value) in (int, float):
+        return value
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError(f"{rule % shown(value)}. Write float(...).")
+
+
+def absurd(values: list, limit: float = LARGEST_REWARD) -> list[int]:
+    """Where the numbers are NaN, infinite, or beyond ±`limit`.
+
+    >>> absurd([1.0, None, float("inf"), -1e7])
+    [2, 3]
+    """
+    return [i for i, value in enumerate(values) if value is not None and not abs(value) <= limit]
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value in an error message: shortened, control and direction-changing characters as escapes.
+
+    >>> shown("1\\u202e2")
+    "'1\\\\u202e2'"
+    """
+    text = repr(value[: limit + 1] if isinstance(value, str) else value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def shown_completion(completion: object) -> str:
+    """The text of a completion, or of what came in its place, for an error message."""
+    try:
+        return shown(parsing.text(completion))
+    except TypeError:  # no string and no assistant turn: then what it is says more
+        return shown(completion)
+
+
+def dry_run(rewards: Sequence[Callable], rows: Sequence[dict]) -> None:
+    """Call every reward once on four fake completions, before a model loads; the random numbers stay where they were.
+
+    Args:
+        rewards: as for the trainer; reward models are passed over.
+        rows: the training rows; the first four lend their prompts and columns.
+    Raises: ValueError naming the reward, what it returned or raised, and what to do.
+    """
+    from transformers import TrainerState
+
+    lent = [rows[i % len(rows)] for i in range(FAKE_COMPLETIONS)]
+    columns = {key: [row[key] for row in lent] for key in lent[0] if key not in ("prompt", "completion")}
+    call = {
+        **columns,
+        "prompts": [row["prompt"] for row in lent],
+        "completions": fake_completions(lent),
+        "completion_ids": [[0]] * FAKE_COMPLETIONS,
+        "trainer_state": TrainerState(),
+        "log_extra": lambda column, values: None,
+        "log_metric": lambda name, value: None,
+    }
+    for reward in filter(is_function, rewards):
+        with _same_random_numbers():
+            _try_out(reward, call)
+
+
+def fake_completions(rows: Sequence[dict]) -> list:
+    """Four completions, as TRL hands them over: nothing, a bare number, one in the layout, one of odd characters.
+
+    >>> fake_completions([{"prompt": "1+1?", "answer": "2"}] * 4)[2]
+    '1+1=2<end_working_out><SOLUTION>2</SOLUTION>'
+    """
+    worked = templates.worked_answer("1+1=2", str(rows[2].get("answer", "2")))
+    texts = ["", "42", worked.removeprefix(templates.REASONING_START), "\x00\u202e½ ∞ 7,5 \ufffd💥 </SOLUTION>\n"]
+    if isinstance(rows[0]["prompt"], str):
+        return texts
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def _try_out(reward: Callable, call: dict) -> None:
+    name, completions = name_of(reward), call["completions"]
+    try:
+        answer = _called(reward, call)
+    except Exception as error:  # a reward is the learner's code: anything may come
+        raise ValueError(
+            f"the reward {name} must score any completion without raising (got {type(error).__name__}: {error} "
+            f"in a dry run on {', '.join(map(shown_completion, completions))}). "
+            "Return 0.0 for wrong and None for not applicable; read the columns that it needs as parameters."
+        ) from error
+    for i in absurd(scores(answer, name, len(completions)))[:1]:
+        raise ValueError(
+            f"the reward {name} must return finite numbers within ±{LARGEST_REWARD:g}, or None "
+            f"(got {list(answer)[i]} in a dry run, for {shown_completion(completions[i])}). "
+            "Return 0.0 for wrong and None for not applicable."
+        )
+
+
+def _called(reward: Callable, call: dict) -> object:
+    if not is_async(reward):
+        return reward(**call)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # a notebook's own thread already runs an event loop
+        return thread.submit(asyncio.run, reward(**call)).result()
+
+
+@contextlib.contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    import numpy
+    import torch
+
+    plain, arrays = random.getstate(), numpy.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(plain)
+        numpy.random.set_state(arrays)

@@ -1,0 +1,194 @@
+"""The logs: a run that goes on without learning. A solved task is none: it is told apart and never stopped."""
+
+import math
+
+from grpo_nb import listeners
+
+SOON, LATE = 3, 10  # in a row: if the run never did better, and if it did
+CHANCE = 1e-6
+UNIFORM = 0.995  # share of ln V; measured: random weights 0.989, after learning_rate = 1e3 1.000
+EQUAL = 1e-6  # relative: rounding in the mean of equal rewards
+
+
+class Streak:
+    """How often in a row something was so just now, and how common it was before that.
+
+    >>> streak = Streak()
+    >>> for is_so in (False, True, True, True):
+    ...     streak.see(is_so)
+    >>> streak.length, streak.before, streak.so_before
+    (3, 1, 0)
+    """
+
+    def __init__(self):
+        self.length = self.before = self.so_before = 0
+
+    def see(self, is_so: bool, times: int = 1) -> None:
+        if is_so:
+            self.length += times
+        else:
+            self.end()
+            self.before += times
+
+    def end(self) -> None:
+        self.before += self.length
+        self.so_before += self.length
+        self.length = 0
+
+    def is_long(self, late: int = SOON) -> bool:
+        """Whether it is `SOON` long where it was never otherwise; else `late`, and too long for chance.
+
+        With a hard task and few completions many a batch is equal by chance: a share s, estimated by Laplace's rule of
+        succession. Then n in a row must be as rare as sⁿ ≤ `CHANCE`.
+        """
+        if self.before == self.so_before:
+            return self.length >= SOON
+        share = (self.so_before + 1) / (self.before + 2)
+        return self.length >= max(late, math.log(CHANCE) / math.log(share))
+
+
+class Signals(listeners.Listener):
+    """Read each training log: constant reward, zero gradient, entropy at ln V, everything truncated.
+
+    Added after the writer of the metrics, so that a step's line is on the disk before it stops the run. A run that
+    resumes reads the logs of its first part again.
+    """
+
+    def __init__(self, watch, gradients):
+        self.watch, self.gradients = watch, gradients
+        self._begin()
+
+    def _begin(self) -> None:
+        self.step, self.rewards = 0, []  # rewards: (step, mean) of every log that has one
+        self.constant, self.value = Streak(), None
+        self.uniform, self.truncated = Streak(), Streak()
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self._begin()
+        for log in state.log_history:
+            if "loss" in log:
+                self._see(args, log["step"], log, model)
+                if log.get("grad_norm") is not None:
+                    self.gradients.zero.see(log["grad_norm"] == 0.0)
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        if logs is None or "loss" not in logs:
+            return  # an evaluation, or the closing summary
+        findings = []
+        if self._see(args, state.global_step, logs, model):
+            findings += [*self._constant(logs), *self._truncation(args), *self._entropy(logs)]
+        findings += [*self._reward_model(logs), *self._gradient(logs)]
+        stops = []
+        for guard, message in findings:
+            self.watch.counts[guard] += 1
+            if self.watch.policies[guard] == "stop":
+                stops.append(message)
+        if stops:
+            raise ValueError(f"step {state.global_step}: " + " Also: ".join(stops))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._report()
+
+    def on_stop(self, error=None, **kwargs):
+        self._report()
+
+    def _report(self) -> None:
+        if sentence := self.watch.report():
+            print(sentence)
+
+    def _see(self, args, step: int, log: dict, model) -> bool:
+        """Bring the streaks up to date with one log; say whether it tells of new completions."""
+        steps, self.step = step - self.step, step
+        reward = log.get("reward")
+        if reward is None or not math.isfinite(reward):
+            return False
+        # A log may tell of several batches of completions, or, where each is used several times, of less than one.
+        times = max(1, steps * args.gradient_accumulation_steps // (args.steps_per_generation * args.num_iterations))
+        self.rewards.append((step, reward))
+        tolerance = EQUAL * max(1.0, abs(reward))
+        if self.value is None or abs(reward - self.value) > tolerance:
+            self.constant.end()
+        self.value = reward
+        spread = log.get("reward_std")
+        self.constant.see(spread is not None and spread <= tolerance, times)
+        self.truncated.see(log.get("completions/clipped_ratio") == 1.0, times)
+        ceiling = _log_vocabulary(model)
+        self.uniform.see(ceiling is not None and (log.get("entropy") or 0.0) >= UNIFORM * ceiling)
+        return True
+
+    def _reward_model(self, logs: dict):
+        reward = logs.get("reward", 0.0)
+        if self.watch.has_reward_models and (reward is None or not abs(reward) <= self.watch.max_reward):
+            yield (
+                "rewards",
+                f"a batch must have a reward, within ±{self.watch.max_reward:g} (got {reward}). "
+                "Look at the reward model's scores: rewards/<name>/mean in the log.",
+            )
+
+    def _constant(self, logs: dict):
+        if self.constant.is_long() and not self._is_best():
+            means = {k.split("/")[1]: v for k, v in logs.items() if k.startswith("rewards/") and k.endswith("/mean")}
+            said = ", ".join(f"{name} {mean:.6g}" for name, mean in means.items() if mean is not None)
+            yield (
+                "rewards",
+                f"the reward must differ between completions (got the constant {self.value:.6g} in each completion of "
+                f"the last {self.constant.length} batches; {said}). Print some completions with their scores: a reward "
+                "is constant or does not read what it should, or the task is too hard or too easy for this policy.",
+            )
+
+    def _truncation(self, args):
+        if self.truncated.is_long():
+            limit = getattr(args, "max_completion_length", None)
+            yield (
+                "truncation",
+                f"some completions must end by themselves (got completions/clipped_ratio = 1 in the last "
+                f"{self.truncated.length} batches, with max_completion_length = {limit}). Raise it, or check that the "
+                "policy has learned to write the eos token.",
+            )
+
+    def _entropy(self, logs: dict):
+        if self.uniform.length >= 2:
+            yield (
+                "entropy",
+                f"the policy must prefer some tokens (got entropy = {logs['entropy']:.4g}, that of a uniform choice "
+                f"from the whole vocabulary, {self.uniform.length} logs in a row). Its weights are random or "
+                "destroyed: begin with SFT, lower learning_rate, or go back to a checkpoint.",
+            )
+
+    def _gradient(self, logs: dict):
+        length = self.gradients.zero.length
+        if not self.gradients.zero.is_long(LATE) or self.constant.is_long() or self._is_solved(logs):
+            return  # where the reward is constant, that is the cause
+        cause = "the rewards differ, so look at the loss mask, at mask_truncated_completions, and at learning_rate"
+        if logs.get("frac_reward_zero_std") == 1.0:
+            cause = "in every group all completions have the same reward: the task is too hard or too easy, or a "
+            cause += "reward cannot tell them apart"
+        elif self.uniform.length:
+            cause = "entropy is at ln V, so the weights are random or destroyed: lower learning_rate"
+        elif "reward" not in logs:
+            cause = "look at the labels: is any token trained on?"
+        yield (
+            "zero_gradient",
+            f"the gradient must not stay zero (got exactly 0 in the last {length} updates). Nothing moves: {cause}.",
+        )
+
+    def _is_best(self) -> bool:
+        """Whether the constant reward is the best of the run, and lower ones have been seen."""
+        means = [mean for _, mean in self.rewards]
+        tolerance = EQUAL * max(1.0, abs(self.value))
+        return self.value >= max(means) - tolerance and min(means) < self.value - tolerance
+
+    def _is_solved(self, logs: dict) -> bool:
+        """Whether the zero gradient comes from groups without difference, in the better half of the run's rewards."""
+        since = self.step - self.gradients.zero.length
+        means = [mean for _, mean in self.rewards]
+        latest = [mean for step, mean in self.rewards if step > since]
+        if not latest or logs.get("frac_reward_zero_std") != 1.0 or max(means) == min(means):
+            return False
+        return sum(latest) / len(latest) >= (max(means) + min(means)) / 2
+
+
+def _log_vocabulary(model) -> float | None:
+    """ln V, the entropy of a uniform choice; V counts the padded rows of the vocabulary too, as the softmax does."""
+    size = getattr(getattr(model, "config", None), "vocab_size", None)
+    return math.log(size) if size else None
