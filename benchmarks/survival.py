@@ -107,16 +107,17 @@ def _kill(child: int, folder: Path, rng: random.Random, *, in_save: bool) -> dic
     target = min(STEPS - 4, sealed + rng.randint(0, 2))
 
     def is_there() -> bool:
-        if in_save:
+        try:
+            if not in_save:
+                return metrics.read_bytes().count(b"\n") >= target
             found = checkpoints.all_checkpoints(trainer_folder)
             return bool(found) and _step(found[-1]) > sealed and not (found[-1] / checkpoints.SEAL).exists()
-        try:
-            return metrics.read_bytes().count(b"\n") >= target
-        except FileNotFoundError:  # not yet, or just being replaced
+        except FileNotFoundError:  # not yet there, or just being renamed
             return False
 
     while not is_there():
         done, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.001)
         assert not done, f"ended before it could be killed: {(folder / 'errors.txt').read_text()}"
     time.sleep(rng.uniform(0, 0.02 if in_save else 0.3))
     os.kill(child, signal.SIGKILL)

@@ -366,6 +366,9 @@ def test_a_constant_below_the_best_is_not_solved():
 def test_a_solved_task_is_never_stopped():
     assert_passes([*[grpo_log(i / 10) for i in range(10)], *[grpo_log(1.0, 0.0)] * 200])
     assert_passes([*[grpo_log(0.0, 0.0)] * 2, grpo_log(0.1), *[grpo_log(1.0, 0.0)] * 200])
+    equal_groups = {"frac_reward_zero_std": 1.0, "gradient": False}
+    messages, _ = read_logs([grpo_log(i / 10, **equal_groups) for i in range(10)])
+    assert list(messages) == [3], "without a gradient it is chance that the rewards rise"
 
 
 def test_a_task_solved_but_for_some_prompts_is_never_stopped():
@@ -380,7 +383,7 @@ def test_a_task_solved_but_for_some_prompts_is_never_stopped():
 
 
 def test_a_resumed_run_remembers_that_it_is_solved():
-    history = [{**grpo_log(i / 10), "step": i + 1} for i in range(10)]
+    history = [{**grpo_log(i / 10), "grad_norm": 0.5, "step": i + 1} for i in range(10)]
     assert_passes([grpo_log(1.0, 0.0)] * 50, history=history)
 
 

@@ -35,13 +35,18 @@ class Streak:
         self.so_before += self.length
         self.length = 0
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it was never otherwise."""
+        return self.before == self.so_before
+
     def is_long(self, late: int = SOON) -> bool:
         """Whether it is `SOON` long where it was never otherwise; else `late`, and too long for chance.
 
         With a hard task and few completions many a batch is equal by chance: a share s, estimated by Laplace's rule of
         succession. Then n in a row must be as rare as sⁿ ≤ `CHANCE`.
         """
-        if self.before == self.so_before:
+        if self.is_all:
             return self.length >= SOON
         share = (self.so_before + 1) / (self.before + 2)
         return self.length >= max(late, math.log(CHANCE) / math.log(share))
@@ -156,9 +161,11 @@ class Signals(listeners.Listener):
             )
 
     def _gradient(self, logs: dict):
-        length = self.gradients.zero.length
-        if not self.gradients.zero.is_long(LATE) or self.constant.is_long() or self._is_solved(logs):
-            return  # where the reward is constant, that is the cause
+        zero = self.gradients.zero
+        if not zero.is_long(LATE) or self.constant.is_long():  # where the reward is constant, that is the cause
+            return
+        if not zero.is_all and self._is_solved(logs):  # without a gradient no run has solved anything
+            return
         cause = "the rewards differ, so look at the loss mask, at mask_truncated_completions, and at learning_rate"
         if logs.get("frac_reward_zero_std") == 1.0:
             cause = "in every group all completions have the same reward: the task is too hard or too easy, or a "
@@ -169,7 +176,8 @@ class Signals(listeners.Listener):
             cause = "look at the labels: is any token trained on?"
         yield (
             "zero_gradient",
-            f"the gradient must not stay zero (got exactly 0 in the last {length} updates). Nothing moves: {cause}.",
+            f"the gradient must not stay zero (got exactly 0 in the last {zero.length} updates). "
+            f"Nothing moves: {cause}.",
         )
 
     def _is_best(self) -> bool:
