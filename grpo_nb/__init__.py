@@ -25,6 +25,7 @@ A module imports only modules above it in this table:
 | `resuming`    | where a run goes on from, and what stands in its way                                     |
 | `stops`       | a clean end before the last step: time used up, kernel interrupted                       |
 | `evaluate`    | pass@1 and greedy accuracy, format rate, on held-out problems                            |
+| `difficulty`  | share of prompts that a policy solves sometimes: too hard, too easy, or right            |
 | `train`       | preflight the config in a second, assemble TRL's trainers, start or resume them          |
 | `export`      | adapter → proof that it learned → merged weights → reloaded                              |
 | `checks`      | `check_x(your_x)`: the learner's function against ours, in words                         |

@@ -56,7 +56,7 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def callbacks(self) -> list:
-        """Listeners for a trainer: the JSONL writer, the live table, and after them SwanLab, which reads what they wrote."""
+        """Listeners for a trainer: the JSONL writer, the live table, and SwanLab, which reads what the writer wrote."""
         guests = dashboards.guests(self.name, self.folder / "swanlog", self.mode)
         return [JsonlWriter(self.metrics_path), listeners.LiveTable(title=self.name), *guests]
 

@@ -17,7 +17,7 @@ from grpo_nb import (
     columns,
     configs,
     data,
-    evaluate,
+    difficulty,
     files,
     fingerprints,
     guards,
@@ -80,7 +80,7 @@ def preflight(
         report |= configs.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
     guards.dry_run(rewards, rows)
     if policy is not None and tokenizer is not None and rewards:
-        report |= evaluate.check_alive(policy, tokenizer, rows, rewards, config)
+        report |= difficulty.check_alive(policy, tokenizer, rows, rewards, config)
     return report
 
 

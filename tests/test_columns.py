@@ -110,11 +110,12 @@ def test_lengths_are_exact_with_a_tokenizer(tokenizer):
 
 def test_the_advice_of_dropping_long_rows_holds(tokenizer):
     rows = long_rows(1, 9, 5)
+    context = tokens_of(tokenizer, rows[2]) + 9  # row 2 is one token too long
     with pytest.raises(ValueError) as error:
-        columns.check_lengths(rows, context=40, completion=10, tokenizer=tokenizer)
+        columns.check_lengths(rows, context=context, completion=10, tokenizer=tokenizer)
     limit = int(re.search(r"data.keep_short\(rows, tokenizer, max_tokens=(\d+)\)", str(error.value))[1])
     kept, _ = data.keep_short(rows, tokenizer, max_tokens=limit)
-    columns.check_lengths(kept, context=40, completion=10, tokenizer=tokenizer)
+    columns.check_lengths(kept, context=context, completion=10, tokenizer=tokenizer)
 
 
 def test_without_a_tokenizer_only_what_is_certain_is_refused(tokenizer):
@@ -124,7 +125,7 @@ def test_without_a_tokenizer_only_what_is_certain_is_refused(tokenizer):
     for (number, at_least), row in zip(lengths._at_least(rows, 1), rows, strict=True):
         content = len(tokenizer(row["prompt"][0]["content"], add_special_tokens=False)["input_ids"])
         assert at_least <= content, texts[number]
-    assert dict(lengths._at_least(rows, 1))[0] == 27, "one, más, 2"
+    assert [at_least for _, at_least in lengths._at_least(rows[:3], 1)] == [27, 9, 0], "one, más, 2; été; only tags"
     columns.check_lengths(rows[:1], context=37, completion=10)
     with pytest.raises(ValueError, match=r"so it may have 26 \(got at least 27, and 1 such rows\). Drop long rows"):
         columns.check_lengths(rows[:1], context=36, completion=10)

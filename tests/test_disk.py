@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_nb import checkpoints, files, listeners, tracking, train
+from grpo_nb import checkpoints, data, files, listeners, tracking, train
 from tests.test_checkpoints import curve, policy, same, trainer_of, uninterrupted, weights  # noqa: F401 (fixtures)
 
 
@@ -59,12 +59,20 @@ def test_a_disk_that_is_full_at_the_second_save(room, policy, uninterrupted, sma
     assert same(weights(trainer), uninterrupted[0]) and curve(run) == uninterrupted[1]
 
 
-def test_too_small_a_disk_is_refused_before_the_first_step(policy, small_disk, monkeypatch):  # noqa: F811
+def test_too_small_a_disk_is_refused_before_a_model_is_touched(policy, small_disk, monkeypatch):  # noqa: F811
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(small_disk("size=4m")))
-    trainer, run = trainer_of(policy)
-    with pytest.raises(OSError, match=r"must have room for 3 checkpoints of about \d+ MiB \(got 4 MiB free\)"):
+    with pytest.raises(ValueError, match=r"must hold 3 checkpoints of 4 MiB .*\(got 4 MiB free"):
+        trainer_of(policy)
+
+
+def test_too_small_a_disk_for_what_sft_trains_is_refused_before_the_first_step(profile, rows, tiny, small_disk):
+    """SFT trains every weight here: 1.2 M of them and two moments each, in 32 bits, are more than LoRA's few."""
+    trainer = train.sft_trainer(
+        *tiny, data.sft_rows(rows, system_prompt="Add."), profile, output_dir=str(small_disk("size=20m") / "sft")
+    )
+    with pytest.raises(OSError, match=r"must have room for 3 checkpoints of about \d+ MiB \(got \d+ MiB free\)"):
         train.resume_or_start(trainer)
-    assert run.rows() == []
+    assert trainer.state.global_step == 0
 
 
 def test_a_folder_that_turns_read_only_during_the_run(policy, uninterrupted, small_disk, monkeypatch):  # noqa: F811

@@ -698,6 +698,24 @@ def test_infinite_gradients_under_a_scaler_are_the_scalers_business():
     assert hooks(model) == 0
 
 
+def test_a_scaler_that_leaves_out_every_update_is_stopped():
+    """A scale of 2¹⁶ that is halved each time is below 1 after 17; a gradient that is infinite then is no overflow."""
+    watch, model = guards.Watch(), torch.nn.Linear(2, 1)
+    listener, state = updates.Gradients(watch), SimpleNamespace(global_step=0)
+    listener.on_train_begin(None, state, None, model=model)
+
+    def update(value):
+        (model(torch.ones(1, 2)) * value).sum().backward()
+        listener.on_pre_optimizer_step(None, state, None, model=model, optimizer=SimpleNamespace(scaler=object()))
+
+    for value in [INF] * 19 + [1.0] + [INF] * 19:
+        update(value)
+        model.zero_grad()
+    with pytest.raises(ValueError, match="every gradient must be finite"):
+        update(INF)
+    listener.on_stop(ValueError())
+
+
 @pytest.mark.parametrize("policy", guards.watch.CHOICES)
 @pytest.mark.parametrize("part", ["layers.0.mlp.up_proj.base_layer.weight", "layers.1.self_attn.q_proj.lora_A"])
 def test_a_nan_weight_stops_before_the_policy_samples(part, policy, small):

@@ -12,7 +12,7 @@ import transformers
 from datasets import Dataset
 from test_configs import suggestions
 
-from grpo_nb import data, evaluate, models, profiles, rewards, train
+from grpo_nb import data, difficulty, models, profiles, rewards, train
 
 THREE_PARTS = re.compile(r"\S.+ \(.+\)\. [A-Z].+\.")
 
@@ -125,13 +125,13 @@ def test_preflight_reports_the_arithmetic(profile, rows):
 
 def test_steps_per_epoch_are_the_trainers(profile, rows, tiny):
     """…also where prompts are left over, batches are accumulated, and every generation is used twice."""
-    changes = {"gradient_accumulation_steps": 3, "steps_per_generation": 2, "num_iterations": 2, "max_steps": -1}
+    changes = {"gradient_accumulation_steps": 5, "steps_per_generation": 2, "num_iterations": 2, "max_steps": -1}
     trainer = train.grpo_trainer(
         *tiny, prompts(rows[:15]), [rewards.check_answer], profile, **changes, num_train_epochs=1
     )
     batches = len(trainer.get_train_dataloader())
     report = train.preflight({**profile.grpo, **changes}, prompts(rows[:15]))
-    assert report["optimizer_steps_per_epoch"] == -(-batches // 3)
+    assert batches == 12 and report["optimizer_steps_per_epoch"] == -(-batches // 5) == 3
 
 
 def test_steps_per_epoch_with_two_processes(profile, rows, monkeypatch):
@@ -221,7 +221,7 @@ def test_text_prompts_are_sampled_as_text(profile, rows, tiny):
 
 def test_few_lively_prompts_are_told_of(profile, rows, tiny):
     policy, tokenizer = tiny
-    first = prompts(rows)[: evaluate.ALIVE_PROMPTS]  # all of them are sampled
+    first = prompts(rows)[: difficulty.DRAWN_PROMPTS]  # all of them are sampled
 
     def only_one(prompts, completions, **columns):
         lively = [prompt == first[3]["prompt"] for prompt in prompts]
@@ -241,6 +241,6 @@ def test_weights_and_none_count_as_in_trl():
     def only_first(completions, **columns):
         return [1.0 if text == "c" else None for text in completions]
 
-    assert evaluate.group_totals(texts, rows, [length, only_first], [2.0, 5.0]) == [[2.0, 4.0], [7.0, 2.0]]
-    assert evaluate.group_totals(texts, rows, [only_first]) == [[None, None], [1.0, None]]
-    assert evaluate.alive_share([[None, None], [1.0, None], [1.0, 1.0], [0.0, 1.0]]) == 0.25
+    assert difficulty.group_totals(texts, rows, [length, only_first], [2.0, 5.0]) == [[2.0, 4.0], [7.0, 2.0]]
+    assert difficulty.group_totals(texts, rows, [only_first]) == [[None, None], [1.0, None]]
+    assert difficulty.alive_share([[None, None], [1.0, None], [1.0, 1.0], [0.0, 1.0]]) == 0.25

@@ -121,41 +121,48 @@ def dry_run(rewards: Sequence[Callable], rows: Sequence[dict]) -> None:
         rows: the training rows; the first four lend their prompts and columns.
     Raises: ValueError naming the reward, what it returned or raised, and what to do.
     """
+    lent = [rows[i % len(rows)] for i in range(FAKE_COMPLETIONS)]
+    given = call(lent, fake_completions(lent))
+    for reward in filter(is_function, rewards):
+        with same_random_numbers():
+            _try_out(reward, given)
+
+
+def call(rows: Sequence[dict], texts: Sequence[str]) -> dict:
+    """The keywords with which TRL calls a reward, for one completion of each row; nothing is logged.
+
+    Args:
+        texts: the completions; they become messages where the prompt is a list of messages.
+    See: `GRPOTrainer._calculate_rewards`.
+    """
     from transformers import TrainerState
 
-    lent = [rows[i % len(rows)] for i in range(FAKE_COMPLETIONS)]
-    columns = {key: [row[key] for row in lent] for key in lent[0] if key not in ("prompt", "completion")}
-    call = {
-        **columns,
-        "prompts": [row["prompt"] for row in lent],
-        "completions": fake_completions(lent),
-        "completion_ids": [[0]] * FAKE_COMPLETIONS,
+    is_text = isinstance(rows[0]["prompt"], str)
+    return {
+        **{key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")},
+        "prompts": [row["prompt"] for row in rows],
+        "completions": [text if is_text else [{"role": "assistant", "content": text}] for text in texts],
+        "completion_ids": [[0]] * len(texts),
         "trainer_state": TrainerState(),
         "log_extra": lambda column, values: None,
         "log_metric": lambda name, value: None,
     }
-    for reward in filter(is_function, rewards):
-        with _same_random_numbers():
-            _try_out(reward, call)
 
 
 def fake_completions(rows: Sequence[dict]) -> list:
-    """Four completions, as TRL hands them over: nothing, a bare number, one in the layout, one of odd characters.
+    """Four texts: nothing, a bare number, one in the layout, one of odd characters.
 
     >>> fake_completions([{"prompt": "1+1?", "answer": "2"}] * 4)[2]
     '1+1=2<end_working_out><SOLUTION>2</SOLUTION>'
     """
     worked = templates.worked_answer("1+1=2", str(rows[2].get("answer", "2")))
-    texts = ["", "42", worked.removeprefix(templates.REASONING_START), "\x00\u202e½ ∞ 7,5 \ufffd💥 </SOLUTION>\n"]
-    if isinstance(rows[0]["prompt"], str):
-        return texts
-    return [[{"role": "assistant", "content": text}] for text in texts]
+    return ["", "42", worked.removeprefix(templates.REASONING_START), "\x00\u202e½ ∞ 7,5 \ufffd💥 </SOLUTION>\n"]
 
 
-def _try_out(reward: Callable, call: dict) -> None:
-    name, completions = name_of(reward), call["completions"]
+def _try_out(reward: Callable, given: dict) -> None:
+    name, completions = name_of(reward), given["completions"]
     try:
-        answer = _called(reward, call)
+        answer = _called(reward, given)
     except Exception as error:  # a reward is the learner's code: anything may come
         raise ValueError(
             f"the reward {name} must score any completion without raising (got {type(error).__name__}: {error} "
@@ -170,15 +177,16 @@ def _try_out(reward: Callable, call: dict) -> None:
         )
 
 
-def _called(reward: Callable, call: dict) -> object:
+def _called(reward: Callable, given: dict) -> object:
     if not is_async(reward):
-        return reward(**call)
+        return reward(**given)
     with concurrent.futures.ThreadPoolExecutor(1) as thread:  # a notebook's own thread already runs an event loop
-        return thread.submit(asyncio.run, reward(**call)).result()
+        return thread.submit(asyncio.run, reward(**given)).result()
 
 
 @contextlib.contextmanager
-def _same_random_numbers() -> Iterator[None]:
+def same_random_numbers() -> Iterator[None]:
+    """Within the block any random number may be drawn; after it the next ones are those that would have come."""
     import numpy
     import torch
 

@@ -6,6 +6,7 @@ import math
 from grpo_nb import listeners
 from grpo_nb.guards import signals
 
+HALVINGS = 20  # of a scale that begins at 2¹⁶
 TIMES_LARGER, LARGE_WEIGHT = 10.0, 0.5  # one update made the weights 10 times larger, 0.5 or more in the quadratic mean
 
 
@@ -15,12 +16,14 @@ class Gradients(listeners.Listener):
     `Trainer` clips first, and clipping by a norm of NaN makes every gradient NaN. So a hook on each trainable tensor
     notes its largest gradient as soon as that is there, on the device; they are read together once per update.
 
-    In fp16 with a `GradScaler` infinite gradients are expected: the scaler leaves the update out and lowers its scale.
-    Such runs are not touched. With several processes each watches its own share of the batch.
+    In fp16 with a `GradScaler` infinite gradients are expected: the scaler leaves the update out and halves its scale,
+    which starts at 2¹⁶. Only `HALVINGS` of them in a row are no matter of scale. With several processes each watches
+    its own share of the batch.
     """
 
     def __init__(self, watch):
         self.watch, self.handles, self.largest, self.zero = watch, [], {}, signals.Streak()
+        self.left_out = 0  # updates in a row, by the scaler
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self._let_go()
@@ -42,9 +45,12 @@ class Gradients(listeners.Listener):
         if not bad:
             if largest:
                 self.zero.see(not any(largest.values()))
+                self.left_out = 0
             return
         if getattr(optimizer, "scaler", None) is not None:
-            return
+            self.left_out += 1
+            if self.left_out < HALVINGS:
+                return
         self.watch.found(
             "gradients",
             f"every gradient must be finite before it is applied (got {largest[bad[0]]} in {bad[0]}, the first in "
