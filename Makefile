@@ -5,7 +5,7 @@ GRPO_NB_PROFILE ?= cpu
 STACK := $(if $(filter t4 a100,$(GRPO_NB_PROFILE)),gpu,cpu)
 OFFLINE := OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 SWANLAB_MODE=offline
 
-.PHONY: tutorial test check notebooks links bench locks clean distclean
+.PHONY: tutorial test check notebooks links docs bench locks clean distclean
 
 # Execute every notebook; leave copies, the report and the runs under build/. Only the GPU profiles may reach a hub.
 tutorial: .venv/ready-$(STACK)
@@ -32,6 +32,10 @@ notebooks: .venv/ready-$(STACK)
 # Point every badge and set-up cell at the Repository of pyproject.toml.
 links: .venv/ready-$(STACK)
 	.venv/bin/python -m grpo_nb.publish links
+
+# Write the page of refused settings and data sets from the test cases that it shows.
+docs: .venv/ready-cpu
+	$(OFFLINE) .venv/bin/python -m tests.refusals
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py

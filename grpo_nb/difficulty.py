@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 
-from grpo_nb import evaluate, templates
+from grpo_nb import columns, evaluate, templates
 from grpo_nb.guards import contract
 
 DRAWN_PROMPTS = 16  # on which `check_alive` samples
@@ -24,7 +24,7 @@ def group_totals(
     flat = [(row, text) for row, texts in zip(rows, completions, strict=True) for text in texts]
     call = contract.call([row for row, _ in flat], [text for _, text in flat])
     with contract.same_random_numbers():
-        scores = [contract.scores(reward(**call), contract.name_of(reward), len(flat)) for reward in rewards]
+        scores = [contract.scores(reward(**call), columns.name_of(reward), len(flat)) for reward in rewards]
     totals: list[float | None] = []
     for answers in zip(*scores, strict=True):
         weighted = [a * w for a, w in zip(answers, weights or [1.0] * len(answers), strict=True) if a is not None]

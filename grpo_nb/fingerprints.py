@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import CodeType
 
+from grpo_nb import columns
+
 STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "vllm")
 # Settings that change what is written and where, not what is learned.
 OF_NO_EFFECT = (
@@ -83,12 +85,12 @@ def _versions() -> dict[str, str]:
 
 
 def _name(reward) -> str:
-    return getattr(reward, "__name__", None) or (reward if isinstance(reward, str) else type(reward).__name__)
+    return reward if isinstance(reward, str) else columns.name_of(reward)
 
 
 def _code(reward) -> str:
     """What a function does, as text: byte code, names and constants, defaults, and the plain values it closes over."""
-    reward = getattr(reward, "func", reward)  # of a functools.partial
+    reward = columns.unwrapped(reward)
     function = reward if inspect.isfunction(reward) else inspect.getattr_static(type(reward), "__call__", None)
     if not inspect.isfunction(function):
         return _name(reward)

@@ -252,6 +252,7 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     configs.check_keys(profile.sft, SFTConfig)
     configs.check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
     configs.batch_numbers(profile.grpo)
+    configs.check_values(profile.grpo, GRPOConfig, context=profile.policy["max_seq_length"])
     rows = trace_rows(profile, seed=seed) if rows is None else rows
     columns.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)

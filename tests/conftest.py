@@ -58,6 +58,29 @@ def tiny(profile, rows):
     return models.load_policy(profile, rows)
 
 
+@pytest.fixture(scope="session")
+def small_policy():
+    """(policy, tokenizer, rows) for `tests/small_runs.py`; trainers leave the policy as it is."""
+    from benchmarks import survival
+    from grpo_nb import data, models
+
+    rows, _ = data.addition(num_train=64, num_held_out=0, digits=2)
+    return (*models.load_policy(survival.small_profile(), rows), rows)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(small_policy, tmp_path_factory):
+    """(weights, curve) of a small run that nobody interrupted."""
+    from grpo_nb import train
+    from tests import small_runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRPO_NB_OUTPUTS", str(tmp_path_factory.mktemp("whole")))
+        trainer, run = small_runs.trainer_of(small_policy)
+        train.resume_or_start(trainer)
+        return small_runs.weights(trainer), small_runs.curve(run)
+
+
 def pytest_collection_modifyitems(items):
     """Skip what is marked `gpu` where there is none; torch is asked only if something is marked."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

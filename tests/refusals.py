@@ -1,4 +1,4 @@
-"""Wrong settings and broken data sets, and the page of the docs that they make: `python tests/refusals.py`.
+"""Wrong settings and broken data sets, and the page of the docs that they make: `make docs`.
 
 Each case is the line that a learner would write. A setting is a keyword of `GRPOConfig` beside those of the ci profile;
 a data set's line runs with `rows`, good ones of that profile, and `held_out` in scope.
@@ -213,7 +213,7 @@ def page() -> str:
     counts = {"many": len(settings), "silent": sum(verdict == "*nothing*" for *_, verdict in settings)}
     return "\n".join(
         [
-            "<!-- written by `python tests/refusals.py`; a test says when it is stale -->",
+            "<!-- written by `make docs`; a test says when it is stale -->",
             INTRODUCTION.strip(),
             ABOUT_SETTINGS.format(**counts),
             _table(["You write", "Preflight says", "Stock TRL says"], settings),

@@ -6,10 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from benchmarks import survival
-from grpo_nb import checkpoints, data, models, tracking, train
+from grpo_nb import checkpoints, train
+from tests import small_runs
 
 FILES = [
     "trainer_state.json",
@@ -37,68 +36,14 @@ DAMAGES = {
 }
 
 
-class Kill(Exception):
-    """Ends a run where a SIGKILL would, in this process."""
-
-
 @pytest.fixture(scope="module")
-def policy():
-    rows, _ = data.addition(num_train=64, num_held_out=0, digits=2)
-    return (*models.load_policy(survival.small_profile(), rows), rows)
-
-
-def trainer_of(policy, **changes):
-    model, tokenizer, rows = policy
-    profile = survival.small_profile()
-    profile.grpo.update(max_steps=6, save_steps=2)
-    prompts = data.grpo_rows(rows, system_prompt="Add.")
-    run = tracking.Run("run", profile, mode="off")
-    settings = {"guard": "skip", **changes}
-    return train.grpo_trainer(model, tokenizer, prompts, [survival.variety], profile, run=run, **settings), run
-
-
-def die_at(trainer, step: int) -> None:
-    """Train until the step has been logged and, where it is one of those, saved; then break off."""
-
-    class Dies(train.listeners.Listener):
-        def on_step_begin(self, args, state, control, **kwargs):
-            if state.global_step == step:
-                raise Kill
-
-    trainer.add_callback(Dies())
-    with pytest.raises(Kill):
-        train.resume_or_start(trainer)
-
-
-def curve(run) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "step_time"} for row in run.rows()]
-
-
-def weights(trainer) -> list[torch.Tensor]:
-    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
-
-
-def same(ours: list, theirs: list) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(policy, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRPO_NB_OUTPUTS", str(tmp_path_factory.mktemp("whole")))
-        trainer, run = trainer_of(policy)
-        train.resume_or_start(trainer)
-        return weights(trainer), curve(run)
-
-
-@pytest.fixture(scope="module")
-def cut(policy, tmp_path_factory):
+def cut(small_policy, tmp_path_factory):
     """The outputs of a run that died after step 5: checkpoints 2 and 4 are sealed."""
     outputs = tmp_path_factory.mktemp("cut")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRPO_NB_OUTPUTS", str(outputs))
-        trainer, run = trainer_of(policy)
-        die_at(trainer, 5)
+        trainer, run = small_runs.trainer_of(small_policy)
+        small_runs.die_at(trainer, 5)
         assert [row["step"] for row in run.rows()] == [1, 2, 3, 4, 5]
     return outputs
 
@@ -116,11 +61,11 @@ def test_a_seal_tells_size_and_hash_of_every_file(tmp_path):
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_checkpoint_is_set_aside_and_the_curve_stays(
-    name, damage, policy, cut, uninterrupted, tmp_path, monkeypatch
+    name, damage, small_policy, cut, uninterrupted, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path / "outputs"))
     shutil.copytree(cut, tmp_path / "outputs")
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     folder = Path(trainer.args.output_dir)
     DAMAGES[damage](folder / "checkpoint-4" / name)
     with pytest.warns(UserWarning, match="Damaged and set aside: checkpoint-4") as caught:
@@ -128,40 +73,36 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_curve_stays(
     ours = [str(w.message) for w in caught if "set aside" in str(w.message)]
     assert len(ours) == 1 and name in ours[0] and "goes on from checkpoint-2" in ours[0]
     assert (folder / "damaged-checkpoint-4").is_dir()
-    assert curve(run) == uninterrupted[1]
-    assert same(weights(trainer), uninterrupted[0])
+    assert small_runs.curve(run) == uninterrupted[1]
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0])
 
 
-def test_undamaged_it_goes_on_from_the_newest_without_a_warning(policy, cut, uninterrupted, tmp_path, monkeypatch):
+def test_undamaged_it_goes_on_from_the_newest_without_a_warning(
+    small_policy, cut, uninterrupted, tmp_path, monkeypatch
+):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path / "outputs"))
     shutil.copytree(cut, tmp_path / "outputs")
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     steps = []
-    trainer.add_callback(SimpleSteps(steps))
+    trainer.add_callback(small_runs.Steps(steps))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         train.resume_or_start(trainer)
     assert steps == [5, 6], "step 5 had been logged but not sealed: it is taken again"
-    assert curve(run) == uninterrupted[1] and same(weights(trainer), uninterrupted[0])
+    assert small_runs.curve(run) == uninterrupted[1] and small_runs.same(small_runs.weights(trainer), uninterrupted[0])
 
 
-class SimpleSteps(train.listeners.Listener):
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.steps.append(state.global_step)
-
-
-def test_with_no_sealed_checkpoint_left_it_starts_at_the_beginning(policy, cut, uninterrupted, tmp_path, monkeypatch):
+def test_with_no_sealed_checkpoint_left_it_starts_at_the_beginning(
+    small_policy, cut, uninterrupted, tmp_path, monkeypatch
+):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path / "outputs"))
     shutil.copytree(cut, tmp_path / "outputs")
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     for folder in checkpoints.all_checkpoints(Path(trainer.args.output_dir)):
         (folder / "optimizer.pt").unlink()
     with pytest.warns(UserWarning, match="no other is left: the run starts at its beginning"):
         train.resume_or_start(trainer)
-    assert curve(run) == uninterrupted[1] and same(weights(trainer), uninterrupted[0])
+    assert small_runs.curve(run) == uninterrupted[1] and small_runs.same(small_runs.weights(trainer), uninterrupted[0])
 
 
 def test_only_whole_steps_count_as_checkpoints(tmp_path):

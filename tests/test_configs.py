@@ -9,11 +9,11 @@ import random
 import re
 
 import pytest
-import refusals
 from trl import GRPOConfig, GRPOTrainer, SFTConfig
 
 from grpo_nb import configs, profiles, rewards, train
 from grpo_nb.configs import batches, disk, names, rules, values
+from tests import refusals
 
 CI = profiles.current("ci").grpo
 CONTEXT = profiles.current("ci").policy["max_seq_length"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from grpo_nb import checkpoints, data, files, listeners, tracking, train
-from tests.test_checkpoints import curve, policy, same, trainer_of, uninterrupted, weights  # noqa: F401 (fixtures)
+from tests import small_runs
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ class Fills(listeners.Listener):
 
 
 @pytest.mark.parametrize("room", [0, 2**12, 2**16, 2**19, 2**21])
-def test_a_disk_that_is_full_at_the_second_save(room, policy, uninterrupted, small_disk, monkeypatch):  # noqa: F811
+def test_a_disk_that_is_full_at_the_second_save(room, small_policy, uninterrupted, small_disk, monkeypatch):
     disk = small_disk("size=160m")
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(disk))
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     trainer.add_callback(Fills(disk, 4, room))
     with pytest.raises(
         OSError, match=r"(?s)the disk must take .*\(got .*MiB are free\).*checkpoint-2 is whole"
@@ -54,15 +54,15 @@ def test_a_disk_that_is_full_at_the_second_save(room, policy, uninterrupted, sma
     assert [path.name for path in checkpoints.all_checkpoints(folder)] == ["checkpoint-2"]
     assert checkpoints.read_seal(folder / "checkpoint-2")["step"] == 2
     (disk / "ballast").unlink()
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
-    assert same(weights(trainer), uninterrupted[0]) and curve(run) == uninterrupted[1]
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
 
 
-def test_too_small_a_disk_is_refused_before_a_model_is_touched(policy, small_disk, monkeypatch):  # noqa: F811
+def test_too_small_a_disk_is_refused_before_a_model_is_touched(small_policy, small_disk, monkeypatch):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(small_disk("size=4m")))
     with pytest.raises(ValueError, match=r"must hold 3 checkpoints of 4 MiB .*\(got 4 MiB free"):
-        trainer_of(policy)
+        small_runs.trainer_of(small_policy)
 
 
 def test_too_small_a_disk_for_what_sft_trains_is_refused_before_the_first_step(profile, rows, tiny, small_disk):
@@ -75,7 +75,7 @@ def test_too_small_a_disk_for_what_sft_trains_is_refused_before_the_first_step(p
     assert trainer.state.global_step == 0
 
 
-def test_a_folder_that_turns_read_only_during_the_run(policy, uninterrupted, small_disk, monkeypatch):  # noqa: F811
+def test_a_folder_that_turns_read_only_during_the_run(small_policy, uninterrupted, small_disk, monkeypatch):
     disk = small_disk("size=160m")
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(disk))
 
@@ -84,14 +84,14 @@ def test_a_folder_that_turns_read_only_during_the_run(policy, uninterrupted, sma
             if state.global_step == 3:
                 subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
 
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     trainer.add_callback(TurnsReadOnly())
     with pytest.raises(OSError, match="Read-only file system.*checkpoint-2 is whole"):
         train.resume_or_start(trainer)
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
-    assert same(weights(trainer), uninterrupted[0]) and curve(run) == uninterrupted[1]
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
 
 
 def test_a_read_only_folder_is_refused_when_the_run_is_named(profile, small_disk, monkeypatch):
@@ -111,9 +111,9 @@ def test_a_file_where_the_folder_should_be_is_refused(profile, tmp_path, monkeyp
 @pytest.mark.skipif(
     not os.path.exists("/dev/full"), reason="needs /dev/full, a file on which every write finds no room"
 )
-def test_metrics_on_a_full_disk_stop_the_run_with_the_sentence(policy, tmp_path, monkeypatch):  # noqa: F811
+def test_metrics_on_a_full_disk_stop_the_run_with_the_sentence(small_policy, tmp_path, monkeypatch):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
 
     class Full(listeners.Listener):
         def on_step_begin(self, args, state, control, **kwargs):

@@ -14,7 +14,7 @@ import numpy
 import pytest
 import torch
 
-from grpo_nb import data, guards, listeners, models, profiles, rewards
+from grpo_nb import columns, data, guards, listeners, models, profiles, rewards
 from grpo_nb.guards import contract, signals, updates
 
 LEARNING = Path(__file__).parent.parent / "benchmarks" / "results" / "learning.json"
@@ -90,7 +90,7 @@ def test_names_and_kinds_are_those_that_trl_sees():
     from trl.trainer import utils
 
     for function, guarded in zip(CALLABLES, guards.Watch().rewards(CALLABLES), strict=True):
-        assert contract.name_of(function) == utils.get_callable_name(guarded) == utils.get_callable_name(function)
+        assert columns.name_of(function) == utils.get_callable_name(guarded) == utils.get_callable_name(function)
         assert contract.is_async(function) == utils.is_async_callable(guarded) == utils.is_async_callable(function)
 
 

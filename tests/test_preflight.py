@@ -6,13 +6,13 @@ import time
 
 import numpy
 import pytest
-import refusals
 import torch
 import transformers
 from datasets import Dataset
 from test_configs import suggestions
 
 from grpo_nb import data, difficulty, models, profiles, rewards, train
+from tests import refusals
 
 THREE_PARTS = re.compile(r"\S.+ \(.+\)\. [A-Z].+\.")
 

@@ -9,17 +9,7 @@ import pytest
 
 from benchmarks import survival
 from grpo_nb import checkpoints, listeners, stops, tracking, train
-from tests.test_checkpoints import (  # noqa: F401 (fixtures)
-    Kill,
-    SimpleSteps,
-    curve,
-    die_at,
-    policy,
-    same,
-    trainer_of,
-    uninterrupted,
-    weights,
-)
+from tests import small_runs
 
 
 @pytest.fixture(autouse=True)
@@ -45,94 +35,94 @@ def longer(reward):
         ({"beta": 0.1}, "setting beta: 0.0 → 0.1"),
     ],
 )
-def test_a_cut_run_with_other_settings_is_refused_and_the_difference_named(changes, named, policy):  # noqa: F811
-    die_at(trainer_of(policy)[0], 5)
-    trainer, _ = trainer_of(policy, **changes)
+def test_a_cut_run_with_other_settings_is_refused_and_the_difference_named(changes, named, small_policy):
+    small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
+    trainer, _ = small_runs.trainer_of(small_policy, **changes)
     with pytest.raises(ValueError) as error:
         train.resume_or_start(trainer)
     assert named in str(error.value) and "start anew with fresh=True" in str(error.value)
     assert "checkpoint-4" in str(error.value) and trainer.state.global_step == 0
 
 
-def test_other_rows_or_rewards_or_libraries_are_refused_too(policy, monkeypatch):  # noqa: F811
-    die_at(trainer_of(policy)[0], 5)
-    model, tokenizer, rows = policy
+def test_other_rows_or_rewards_or_libraries_are_refused_too(small_policy, monkeypatch):
+    small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
+    model, tokenizer, rows = small_policy
     with pytest.raises(ValueError, match="data set rows: 64 → 63"):
-        train.resume_or_start(trainer_of((model, tokenizer, rows[:-1]))[0])
+        train.resume_or_start(small_runs.trainer_of((model, tokenizer, rows[:-1]))[0])
     with monkeypatch.context() as patch:
         patch.setattr(survival, "variety", longer(survival.variety))
         with pytest.raises(ValueError, match="reward 1. variety"):
-            train.resume_or_start(trainer_of(policy)[0])
+            train.resume_or_start(small_runs.trainer_of(small_policy)[0])
     with monkeypatch.context() as patch:
         patch.setattr("grpo_nb.fingerprints.version", lambda name: "9.9")
         with pytest.raises(ValueError, match="version torch: .* → 9.9"):
-            train.resume_or_start(trainer_of(policy)[0])
+            train.resume_or_start(small_runs.trainer_of(small_policy)[0])
 
 
-def test_another_number_of_threads_is_told_not_refused(policy, monkeypatch, capsys):  # noqa: F811
-    die_at(trainer_of(policy)[0], 5)
+def test_another_number_of_threads_is_told_not_refused(small_policy, monkeypatch, capsys):
+    small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
     monkeypatch.setattr("grpo_nb.fingerprints.machine", lambda: {"processor": "abacus", "gpu": "none", "threads": 1})
-    train.resume_or_start(trainer_of(policy)[0])
+    train.resume_or_start(small_runs.trainer_of(small_policy)[0])
     assert "Resumed elsewhere (machine processor: " in capsys.readouterr().out
 
 
-def test_fresh_keeps_what_was_there(policy, uninterrupted, outputs):  # noqa: F811
-    die_at(trainer_of(policy, learning_rate=1e-4)[0], 5)
-    trainer, run = trainer_of(policy)
+def test_fresh_keeps_what_was_there(small_policy, uninterrupted, outputs):
+    small_runs.die_at(small_runs.trainer_of(small_policy, learning_rate=1e-4)[0], 5)
+    trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer, fresh=True)
-    assert curve(run) == uninterrupted[1]
+    assert small_runs.curve(run) == uninterrupted[1]
     assert (Path(trainer.args.output_dir + ".previous") / "checkpoint-4").is_dir()
     assert [row["step"] for row in tracking.read_jsonl(run.folder / "metrics.previous.jsonl")] == [1, 2, 3, 4, 5]
 
 
-def test_a_finished_run_is_loaded_not_trained_again(policy, uninterrupted, capsys):  # noqa: F811
-    first, run = trainer_of(policy)
+def test_a_finished_run_is_loaded_not_trained_again(small_policy, uninterrupted, capsys):
+    first, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(first)
     run.save_summary({"after": 1})
-    trainer, run = trainer_of(policy)
-    trainer.add_callback(SimpleSteps(steps := []))
+    trainer, run = small_runs.trainer_of(small_policy)
+    trainer.add_callback(small_runs.Steps(steps := []))
     result = train.resume_or_start(trainer)
     assert steps == [] and result.global_step == trainer.state.global_step == 6
     assert "step 6 of 6 is loaded" in capsys.readouterr().out
-    assert same(weights(trainer), uninterrupted[0]) and curve(run) == uninterrupted[1]
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
     assert (run.folder / "summary.json").exists()
 
 
-def test_a_finished_run_with_other_settings_makes_room(policy):  # noqa: F811
-    train.resume_or_start(trainer_of(policy)[0])
-    trainer, run = trainer_of(policy, learning_rate=1e-4)
-    trainer.add_callback(SimpleSteps(steps := []))
+def test_a_finished_run_with_other_settings_makes_room(small_policy):
+    train.resume_or_start(small_runs.trainer_of(small_policy)[0])
+    trainer, run = small_runs.trainer_of(small_policy, learning_rate=1e-4)
+    trainer.add_callback(small_runs.Steps(steps := []))
     train.resume_or_start(trainer)
     assert steps == [1, 2, 3, 4, 5, 6] and len(run.rows()) == 6
 
 
-def test_a_finished_run_with_a_reference_adapter_is_loaded_whole(policy):  # noqa: F811
+def test_a_finished_run_with_a_reference_adapter_is_loaded_whole(small_policy):
     """transformers alone would load the reference adapter only, and leave the trained one at zero."""
-    first, _ = trainer_of(policy, beta=0.1)
+    first, _ = small_runs.trainer_of(small_policy, beta=0.1)
     train.resume_or_start(first)
-    second, _ = trainer_of(policy, beta=0.1)
-    assert not same(weights(first), weights(second))
+    second, _ = small_runs.trainer_of(small_policy, beta=0.1)
+    assert not small_runs.same(small_runs.weights(first), small_runs.weights(second))
     train.resume_or_start(second)
-    assert same(weights(first), weights(second))
+    assert small_runs.same(small_runs.weights(first), small_runs.weights(second))
 
 
-def test_another_runs_metrics_are_not_mixed_in(policy, uninterrupted):  # noqa: F811
-    trainer, run = trainer_of(policy)
-    die_at(trainer, 5)
+def test_another_runs_metrics_are_not_mixed_in(small_policy, uninterrupted):
+    trainer, run = small_runs.trainer_of(small_policy)
+    small_runs.die_at(trainer, 5)
     strange = tracking.JsonlWriter(run.metrics_path)
     strange.path.write_text('{"schema": 1, "step": 1, "reward": 99.0}\n')
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
-    assert curve(run) == uninterrupted[1]
+    assert small_runs.curve(run) == uninterrupted[1]
     assert tracking.read_jsonl(run.folder / "metrics.previous.jsonl") == [{"step": 1, "reward": 99.0}]
 
 
-def test_a_trainer_that_broke_off_or_is_through_is_not_used_again(policy):  # noqa: F811
-    trainer, _ = trainer_of(policy)
-    die_at(trainer, 5)
+def test_a_trainer_that_broke_off_or_is_through_is_not_used_again(small_policy):
+    trainer, _ = small_runs.trainer_of(small_policy)
+    small_runs.die_at(trainer, 5)
     with pytest.raises(ValueError, match="got one that broke off within a step.*Make a new one"):
         train.resume_or_start(trainer)
-    trainer, _ = trainer_of(policy)
+    trainer, _ = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
     with pytest.raises(ValueError, match="got one that has trained already"):
         train.resume_or_start(trainer, fresh=True)
@@ -151,8 +141,8 @@ class InterruptsAt(listeners.Listener):
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 5])
-def test_an_interrupt_seals_the_step_and_the_next_call_goes_on(step, policy, uninterrupted):  # noqa: F811
-    trainer, run = trainer_of(policy)
+def test_an_interrupt_seals_the_step_and_the_next_call_goes_on(step, small_policy, uninterrupted):
+    trainer, run = small_runs.trainer_of(small_policy)
     trainer.add_callback(InterruptsAt(step))
     with pytest.raises(KeyboardInterrupt, match=f"after step {step} of 6, sealed: run the cell again"):
         train.resume_or_start(trainer)
@@ -160,42 +150,42 @@ def test_an_interrupt_seals_the_step_and_the_next_call_goes_on(step, policy, uni
     assert seal["step"] == step and [row["step"] for row in run.rows()] == list(range(1, step + 1))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     train.resume_or_start(trainer)  # the same trainer, as in a cell that is run again
-    assert same(weights(trainer), uninterrupted[0]) and curve(run) == uninterrupted[1]
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
 
 
-def test_with_two_passes_it_is_sealed_at_the_end_of_the_generation(policy):  # noqa: F811
-    trainer, run = trainer_of(policy, num_iterations=2)
+def test_with_two_passes_it_is_sealed_at_the_end_of_the_generation(small_policy):
+    trainer, run = small_runs.trainer_of(small_policy, num_iterations=2)
     trainer.add_callback(InterruptsAt(3))
     with pytest.raises(KeyboardInterrupt, match="after step 4 of 6"):
         train.resume_or_start(trainer)
 
 
-def test_a_second_interrupt_ends_at_once_and_the_last_seal_stands(policy, uninterrupted):  # noqa: F811
-    trainer, _ = trainer_of(policy)
+def test_a_second_interrupt_ends_at_once_and_the_last_seal_stands(small_policy, uninterrupted):
+    trainer, _ = small_runs.trainer_of(small_policy)
     trainer.add_callback(InterruptsAt(4, times=2))
     with pytest.raises(KeyboardInterrupt):
         train.resume_or_start(trainer)
     assert [path.name for path in checkpoints.all_checkpoints(Path(trainer.args.output_dir))] == ["checkpoint-2"]
-    trainer, run = trainer_of(policy)
+    trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
-    assert same(weights(trainer), uninterrupted[0]) and curve(run) == uninterrupted[1]
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
 
 
-def test_out_of_time_it_stops_at_a_seal_and_goes_on_later(policy, uninterrupted, capsys):  # noqa: F811
+def test_out_of_time_it_stops_at_a_seal_and_goes_on_later(small_policy, uninterrupted, capsys):
     """A millionth of a minute is over after one step: six calls for six steps, the last one finishes."""
     for step in range(1, 7):
-        trainer, run = trainer_of(policy)
+        trainer, run = small_runs.trainer_of(small_policy)
         train.resume_or_start(trainer, minutes=1e-6)
         assert trainer.state.global_step == step
     said = capsys.readouterr().out
     assert said.count("Time is up") == 5 and "stopped after step 5 of 6, sealed" in said
-    assert same(weights(trainer), uninterrupted[0]) and curve(run) == uninterrupted[1]
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan")])
-def test_no_time_is_refused(minutes, policy):  # noqa: F811
+def test_no_time_is_refused(minutes, small_policy):
     with pytest.raises(ValueError, match="minutes must be a time above 0"):
-        train.resume_or_start(trainer_of(policy)[0], minutes=minutes)
+        train.resume_or_start(small_runs.trainer_of(small_policy)[0], minutes=minutes)
 
 
 def test_interrupts_are_left_alone_outside_the_main_thread():
@@ -211,14 +201,14 @@ def test_interrupts_are_left_alone_outside_the_main_thread():
     assert seen == [signal.default_int_handler]
 
 
-def test_every_listener_hears_of_an_exception(policy):  # noqa: F811
+def test_every_listener_hears_of_an_exception(small_policy):
     heard = []
 
     class Hears(listeners.Listener):
         def on_stop(self, error):
             heard.append(type(error))
 
-    trainer, _ = trainer_of(policy)
+    trainer, _ = small_runs.trainer_of(small_policy)
     trainer.add_callback(Hears())
-    die_at(trainer, 3)
-    assert heard == [Kill]
+    small_runs.die_at(trainer, 3)
+    assert heard == [small_runs.Kill]

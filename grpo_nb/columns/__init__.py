@@ -10,7 +10,7 @@
 Rows count from 0 in every sentence: `rows[3]` shows what "row 3" is about.
 """
 
-from grpo_nb.columns.contract import GIVEN_BY_TRL, check_rewards
+from grpo_nb.columns.contract import GIVEN_BY_TRL, check_rewards, name_of, unwrapped
 from grpo_nb.columns.lengths import check_lengths
 from grpo_nb.columns.prompts import check_held_out, check_prompts
 from grpo_nb.columns.table import check_columns, check_filled, read_rows
@@ -23,5 +23,7 @@ __all__ = [
     "check_lengths",
     "check_prompts",
     "check_rewards",
+    "name_of",
     "read_rows",
+    "unwrapped",
 ]

@@ -30,15 +30,15 @@ def check_rewards(rewards: Sequence[Callable], rows: Sequence[dict]) -> None:
     """
     if callable(rewards) or isinstance(rewards, str):
         raise ValueError(
-            f"rewards must be a list (got {_name(rewards) if callable(rewards) else repr(rewards)}). "
-            f"Write [{_name(rewards) if callable(rewards) else 'a function'}]."
+            f"rewards must be a list (got {name_of(rewards) if callable(rewards) else repr(rewards)}). "
+            f"Write [{name_of(rewards) if callable(rewards) else 'a function'}]."
         )
     if not len(rewards):
         raise ValueError("rewards must hold at least one function (got none). Try [rewards.check_answer].")
     for reward in rewards:
         if not callable(reward):
             raise ValueError(f"a reward must be a function (got {reward!r}). Write def, and pass its name without ().")
-    names = Counter(map(_name, rewards))
+    names = Counter(map(name_of, rewards))
     if len(names) < len(rewards):
         twice = next(name for name, times in names.items() if times > 1)
         raise ValueError(
@@ -68,7 +68,7 @@ def _check_signature(reward: Callable, rows: Sequence[dict]) -> None:
         return
     by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     needed = [p.name for p in by_name if p.default is p.empty and p.name not in ALWAYS_GIVEN]
-    why = f"the reward {_name(reward)}"
+    why = f"the reward {name_of(reward)}"
     for name in needed:
         if name in OTHER_NAMES and (name not in rows[0] or name in KEPT_BY_TRL):
             raise ValueError(
@@ -86,8 +86,18 @@ def _check_signature(reward: Callable, rows: Sequence[dict]) -> None:
         )
 
 
-def _name(function: Callable) -> str:
-    """The name under which TRL logs a reward."""
+def unwrapped(function: Callable) -> Callable:
+    """The callable below all `functools.partial`s."""
     while isinstance(function, functools.partial):
         function = function.func
+    return function
+
+
+def name_of(function: Callable) -> str:
+    """The name under which TRL logs a reward (`trl.trainer.utils.get_callable_name`).
+
+    >>> name_of(functools.partial(max, 3))
+    'max'
+    """
+    function = unwrapped(function)
     return getattr(function, "__name__", type(function).__name__)

@@ -3,13 +3,12 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import inspect
 import numbers
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from grpo_nb import templates
+from grpo_nb import columns, templates
 from grpo_nb.rewards import parsing
 
 LARGEST_REWARD = 1e6  # in float32, 1e38 in one completion of a group turns the advantages of all of them to zero or NaN
@@ -23,26 +22,9 @@ def is_function(reward: object) -> bool:
     return callable(reward) and not isinstance(reward, torch.nn.Module)
 
 
-def unwrapped(function: Callable) -> Callable:
-    """The callable below all `functools.partial`s."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
-
-
-def name_of(function: Callable) -> str:
-    """The name under which TRL logs a reward (`trl.trainer.utils.get_callable_name`).
-
-    >>> name_of(functools.partial(max, 3))
-    'max'
-    """
-    function = unwrapped(function)
-    return getattr(function, "__name__", type(function).__name__)
-
-
 def is_async(function: Callable) -> bool:
     """Whether calling it returns a coroutine (`trl.trainer.utils.is_async_callable`)."""
-    function = unwrapped(function)
+    function = columns.unwrapped(function)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)
 
 
@@ -160,7 +142,7 @@ def fake_completions(rows: Sequence[dict]) -> list:
 
 
 def _try_out(reward: Callable, given: dict) -> None:
-    name, completions = name_of(reward), given["completions"]
+    name, completions = columns.name_of(reward), given["completions"]
     try:
         answer = _called(reward, given)
     except Exception as error:  # a reward is the learner's code: anything may come

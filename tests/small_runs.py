@@ -1,0 +1,60 @@
+"""Runs of a few tiny steps, whole, cut and compared: for the tests of checkpoints, resuming and the disk."""
+
+import pytest
+import torch
+
+from benchmarks import survival
+from grpo_nb import data, listeners, tracking, train
+
+
+class Kill(Exception):
+    """Ends a run where a SIGKILL would, in this process."""
+
+
+class Steps(listeners.Listener):
+    """Notes the number of every step that is taken."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps.append(state.global_step)
+
+
+def trainer_of(small_policy, **changes):
+    """A trainer of six tiny steps, saved after every second one, and its run below GRPO_NB_OUTPUTS."""
+    model, tokenizer, rows = small_policy
+    profile = survival.small_profile()
+    profile.grpo.update(max_steps=6, save_steps=2)
+    prompts = data.grpo_rows(rows, system_prompt="Add.")
+    run = tracking.Run("run", profile, mode="off")
+    settings = {"guard": "skip", **changes}
+    return train.grpo_trainer(model, tokenizer, prompts, [survival.variety], profile, run=run, **settings), run
+
+
+def die_at(trainer, step: int) -> None:
+    """Train until the step has been logged and, where it is one of those, saved; then break off."""
+
+    class Dies(listeners.Listener):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                raise Kill
+
+    trainer.add_callback(Dies())
+    with pytest.raises(Kill):
+        train.resume_or_start(trainer)
+
+
+def curve(run) -> list[dict]:
+    """Every logged step, but for how long it took."""
+    return [{key: value for key, value in row.items() if key != "step_time"} for row in run.rows()]
+
+
+def weights(trainer) -> list[torch.Tensor]:
+    """A copy of all parameters."""
+    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+
+def same(ours: list, theirs: list) -> bool:
+    """Whether two lists of tensors are equal to the bit."""
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
