@@ -21,7 +21,7 @@ class Steps(listeners.Listener):
         self.steps.append(state.global_step)
 
 
-def trainer_of(small_policy, **changes):
+def trainer_of(small_policy, *, reward=survival.variety, **changes):
     """A trainer of six tiny steps, saved after every second one, and its run below GRPO_NB_OUTPUTS."""
     model, tokenizer, rows = small_policy
     profile = survival.small_profile()
@@ -29,7 +29,7 @@ def trainer_of(small_policy, **changes):
     prompts = data.grpo_rows(rows, system_prompt="Add.")
     run = tracking.Run("run", profile, mode="off")
     settings = {"guard": "skip", **changes}
-    return train.grpo_trainer(model, tokenizer, prompts, [survival.variety], profile, run=run, **settings), run
+    return train.grpo_trainer(model, tokenizer, prompts, [reward], profile, run=run, **settings), run
 
 
 def die_at(trainer, step: int) -> None:

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from grpo_nb import credentials
+from grpo_nb import credentials, export, train
+from tests import small_runs
 
 NAME = "GRPO_NB_TEST_SECRET"
 
@@ -70,3 +71,18 @@ def test_nothing_is_printed(stores, monkeypatch, capfd):
     credentials.secret(NAME)
     credentials.secret("GRPO_NB_NO_SUCH_SECRET")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "SWANLAB_API_KEY", "WANDB_API_KEY", "OPENAI_API_KEY", "MY_PASSWORD"])
+def test_no_byte_that_a_run_writes_tells_a_secret(name, small_policy, tmp_path, monkeypatch):
+    """Metrics, checkpoints with their pickled arguments, seals, adapter and summary of one run."""
+    canary = "hf_canaryCANARYcanaryCANARYcanaryCANARY"
+    monkeypatch.setenv(name, canary)
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
+    trainer, run = small_runs.trainer_of(small_policy)
+    train.resume_or_start(trainer)
+    run.save_summary({"after": {}})
+    export.save_adapter(trainer.model, trainer.processing_class, run.folder / "adapter")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"metrics.jsonl", "training_args.bin", "seal.json", "adapter_model.safetensors"} <= {p.name for p in written}
+    assert not [path.name for path in written if canary.encode() in path.read_bytes()]

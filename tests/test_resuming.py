@@ -49,10 +49,8 @@ def test_other_rows_or_rewards_or_libraries_are_refused_too(small_policy, monkey
     model, tokenizer, rows = small_policy
     with pytest.raises(ValueError, match="data set rows: 64 → 63"):
         train.resume_or_start(small_runs.trainer_of((model, tokenizer, rows[:-1]))[0])
-    with monkeypatch.context() as patch:
-        patch.setattr(survival, "variety", longer(survival.variety))
-        with pytest.raises(ValueError, match="reward 1. variety"):
-            train.resume_or_start(small_runs.trainer_of(small_policy)[0])
+    with pytest.raises(ValueError, match="reward 1. variety"):
+        train.resume_or_start(small_runs.trainer_of(small_policy, reward=longer(survival.variety))[0])
     with monkeypatch.context() as patch:
         patch.setattr("grpo_nb.fingerprints.version", lambda name: "9.9")
         with pytest.raises(ValueError, match="version torch: .* → 9.9"):
