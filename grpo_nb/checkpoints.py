@@ -48,12 +48,10 @@ def read_seal(folder: Path) -> dict:
     try:
         content = json.loads((folder / SEAL).read_text(encoding="utf8"))
         written = content.pop("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{SEAL} cannot be read ({type(error).__name__})") from error
     if written != _hash_of(content):
         raise ValueError(f"{SEAL} is not what was written")
-    if content["schema"] != SCHEMA:
-        raise ValueError(f"{SEAL} is of schema {content['schema']}, not {SCHEMA}")
     for name, expected in content["files"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{name} is missing")
@@ -103,16 +101,20 @@ def _size_and_hash(path: Path) -> dict:
 
 
 class Sealer(listeners.Listener):
-    """Seals every checkpoint right after the trainer has written it.
+    """Seals every checkpoint right after the trainer has written it, then removes the oldest ones.
+
+    The trainer itself must not remove any: it goes by the files' times, and before the new one is sealed.
 
     Args:
         fingerprint: of the run.
+        keep: sealed checkpoints that stay; None keeps all.
     Attributes:
         step: of the newest checkpoint that this run has sealed; None before the first.
     """
 
-    def __init__(self, fingerprint: dict):
-        self.fingerprint, self.step, self.is_broken = fingerprint, None, False
+    def __init__(self, fingerprint: dict, keep: int | None = None):
+        self.fingerprint, self.keep = fingerprint, keep
+        self.step, self.is_broken = None, False
 
     def check_trainer(self, trainer, found: Path | None) -> None:
         """Refuse a trainer whose state is not that of the checkpoint (or the beginning) from which it shall go on."""
@@ -132,17 +134,25 @@ class Sealer(listeners.Listener):
         saves = range(args.save_steps, state.max_steps, args.save_steps) if args.save_strategy == "steps" else ()
         off = [step for step in saves if not can_cut(args, step, updates_per_epoch=epoch)]
         if off:
+            fitting = [n for n in range(1, state.max_steps) if _all_fit(args, n, state.max_steps, epoch)]
+            nearest = min(fitting, key=lambda n: abs(n - args.save_steps), default=state.max_steps)
             raise ValueError(
                 f"a checkpoint must fall where a generation of completions ends (step {off[0]} does not: an epoch has "
-                f"{epoch} steps, a generation {generation_cycle(args)}). Try save_steps={epoch}, or another number "
-                "of rows."
+                f"{epoch} steps, a generation {generation_cycle(args)}). Try save_steps={nearest}."
             )
-        _check_room(Path(args.output_dir), model, args.save_total_limit or len(saves) + 1)
+        _check_room(Path(args.output_dir), model, self.keep or len(saves) + 1)
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         seal(folder, step=state.global_step, max_steps=state.max_steps, fingerprint=self.fingerprint)
         self.step = state.global_step
+        if self.keep:
+            for older in all_checkpoints(Path(args.output_dir))[: -self.keep]:
+                shutil.rmtree(older, ignore_errors=True)
+
+
+def _all_fit(args, every: int, last: int, epoch: int) -> bool:
+    return all(can_cut(args, step, updates_per_epoch=epoch) for step in range(every, last, every))
 
 
 def _check_room(folder: Path, model, kept: int) -> None:
@@ -189,6 +199,11 @@ def check_resumable(args) -> None:
         args: the trainer's config.
     Raises: ValueError naming the setting and what to do.
     """
+    if min(args.logging_steps, args.save_steps) < 1:
+        raise ValueError(
+            "logging_steps and save_steps must be whole numbers of steps where a run is to be resumed (got "
+            f"{args.logging_steps} and {args.save_steps}). Try logging_steps=1, save_steps=10."
+        )
     every, steps = math.lcm(generation_cycle(args), int(args.logging_steps)), args.save_steps
     saves = str(getattr(args.save_strategy, "value", args.save_strategy))
     if saves != "steps":
@@ -196,7 +211,7 @@ def check_resumable(args) -> None:
             f"save_strategy must be 'steps', so that there is a checkpoint to resume from (got {saves!r}). "
             f"Try save_strategy='steps', save_steps={every * max(1, 10 // every)}."
         )
-    if steps < 1 or steps % every:
+    if steps % every:
         nearest = max(1, round(steps / every)) * every
         raise ValueError(
             f"save_steps must be a multiple of {every}: a generation of completions and a line of the log end there "
@@ -206,11 +221,6 @@ def check_resumable(args) -> None:
         raise ValueError(
             "save_only_model must be False: without optimizer and random state a resumed run takes another path "
             "(got True). Drop it, and save disk with save_total_limit=2."
-        )
-    if args.save_total_limit == 1:
-        raise ValueError(
-            "save_total_limit must be at least 2: the older checkpoint is deleted before the new one is sealed "
-            "(got 1). Try save_total_limit=2."
         )
     if getattr(args, "sync_ref_model", False):
         raise ValueError(

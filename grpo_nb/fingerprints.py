@@ -3,6 +3,7 @@
 A checkpoint keeps the fingerprint of its run. A run with another one would not go on with that run's curve.
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -13,31 +14,42 @@ from types import CodeType
 
 from grpo_nb import columns
 
-STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "vllm")
+STACK = ("grpo_nb", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "vllm")
+OF_A_PLACE = ("base_model_name_or_path", "revision", "inference_mode")  # keys of an adapter: where its base lies
+DIGESTED = ("code of reward",)  # sections of hashes, which say nothing to a reader
 # Settings that change what is written and where, not what is learned.
 OF_NO_EFFECT = (
     "save_", "log", "push_", "hub_", "report_to", "output_dir", "run_name", "disable_tqdm", "project", "trackio",
 )  # fmt: skip
 
 
-def fingerprint(args, rows: Sequence[dict], rewards: Sequence[Callable], model) -> dict[str, dict]:
+def fingerprint(args, rows: Sequence[dict], rewards: Sequence[Callable], model, tokenizer) -> dict[str, dict]:
     """Everything on which the curve of a run depends, in sections whose entries can be compared one by one.
 
     Args:
         args: the trainer's `GRPOConfig` or `SFTConfig`.
         rows: the training rows; their order counts.
-        rewards: the functions themselves. Their code counts, not their comments; what they call does not.
-        model: its frozen parameters count, sampled at 64 places each; what is trained lies in the checkpoint.
+        rewards: the functions themselves. Their code counts, not their comments, with the plain values and the
+            functions of their own module (or notebook) that they use.
+        model: as it is before the first step; its parameters count, sampled at 64 places each.
+        tokenizer: its chat template counts.
     """
-    settings = {key: value for key, value in args.to_dict().items() if not key.startswith(OF_NO_EFFECT)}
     texts = [json.dumps(row, sort_keys=True, default=str) for row in rows]
+    adapters = {name: _plain(config.to_dict()) for name, config in getattr(model, "peft_config", {}).items()}
     return {
-        "setting": _plain(settings),
+        "setting": settings(args),
+        "adapter": {f"{name} {key}": c[key] for name, c in adapters.items() for key in c if key not in OF_A_PLACE},
         "data set": {"rows": len(texts), "content": _digest("\n".join(texts))},
-        "reward": {f"{i}. {_name(reward)}": _digest(_code(reward)) for i, reward in enumerate(rewards, 1)},
-        "base weights": {"content": _weights(model)},
-        "version": {"python": platform.python_version(), **_versions()},
+        "code of reward": {f"{i}. {_name(reward)}": _digest(_code(reward)) for i, reward in enumerate(rewards, 1)},
+        "starting weights": {"content": _weights(model)},
+        "chat template": {"content": _digest(str(getattr(tokenizer, "chat_template", "")))},
+        "version": versions(),
     }
+
+
+def settings(args) -> dict:
+    """The settings of a trainer that change what is learned."""
+    return _plain({key: value for key, value in args.to_dict().items() if not key.startswith(OF_NO_EFFECT)})
 
 
 def differences(before: dict, after: dict) -> list[str]:
@@ -50,22 +62,31 @@ def differences(before: dict, after: dict) -> list[str]:
     for section in before | after:
         old, new = before.get(section, {}), after.get(section, {})
         for key in old | new:
-            if old.get(key) != new.get(key):
-                found.append(f"{section} {key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}")
+            if old.get(key) == new.get(key):
+                continue
+            change = f": {old.get(key, 'absent')} → {new.get(key, 'absent')}"
+            found.append(f"{section} {key}" + ("" if section in DIGESTED or key == "content" else change))
     return found
 
 
 def machine() -> dict[str, str | int]:
-    """What the last bits of a sum depend on: processor, accelerator, number of threads."""
+    """What the last bits of a sum depend on: instructions of the processor, accelerator, number of threads."""
     import torch
 
     card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    return {"processor": platform.machine(), "gpu": card, "threads": torch.get_num_threads()}
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {"processor": processor, "gpu": card, "threads": torch.get_num_threads()}
 
 
 def _plain(value):
-    """As JSON would give it back, so that a stored fingerprint equals a fresh one; odd objects by their type."""
-    return json.loads(json.dumps(value, sort_keys=True, default=lambda odd: type(odd).__name__))
+    """As JSON would give it back, so that a stored fingerprint equals a fresh one: sets in order, odd ones by type."""
+    return json.loads(json.dumps(value, sort_keys=True, default=_as_json))
+
+
+def _as_json(odd):
+    if isinstance(odd, bytes):
+        return odd.hex()
+    return sorted(map(repr, odd)) if isinstance(odd, (set, frozenset)) else type(odd).__name__
 
 
 def _digest(content: str | bytes) -> str:
@@ -74,8 +95,9 @@ def _digest(content: str | bytes) -> str:
     ]
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> dict[str, str]:
+    """Python and the libraries of `STACK` that are installed."""
+    found = {"python": platform.python_version()}
     for name in STACK:
         try:
             found[name] = version(name)
@@ -88,32 +110,63 @@ def _name(reward) -> str:
     return reward if isinstance(reward, str) else columns.name_of(reward)
 
 
-def _code(reward) -> str:
-    """What a function does, as text: byte code, names and constants, defaults, and the plain values it closes over."""
-    reward = columns.unwrapped(reward)
-    function = reward if inspect.isfunction(reward) else inspect.getattr_static(type(reward), "__call__", None)
-    if not inspect.isfunction(function):
-        return _name(reward)
-    closure = inspect.getclosurevars(function).nonlocals
-    plain = {name: value for name, value in closure.items() if isinstance(value, (int, float, str, tuple, type(None)))}
-    return repr([_code_parts(function.__code__), function.__defaults__, function.__kwdefaults__, plain])
+def _code(thing, seen: tuple = ()) -> str:
+    """What a callable does, as text: byte code, names and constants, and all that it brings along.
+
+    Followed are decorators, partial arguments, bound objects and their attributes, defaults, closures, the plain
+    globals that it reads, and the functions of its own module.
+    """
+    if isinstance(thing, functools.partial):
+        return repr([_code(thing.func, seen), [_value(a, seen) for a in thing.args], _value(thing.keywords, seen)])
+    if inspect.ismethod(thing):
+        return repr([_code(thing.__func__, seen), _value(vars(thing.__self__), seen)])
+    if not inspect.isfunction(thing):
+        call = inspect.getattr_static(type(thing), "__call__", None)
+        if not inspect.isfunction(call):
+            return _name(thing)
+        return repr([_code(call, seen), _value(getattr(thing, "__dict__", {}), seen)])
+    if thing in seen:
+        return thing.__qualname__
+    seen = (*seen, thing)
+    around = {name: thing.__globals__[name] for name in _names(thing.__code__) if name in thing.__globals__}
+    ours = {name: value for name, value in around.items() if _is_ours(value, thing.__module__)}
+    inner = inspect.getclosurevars(thing).nonlocals
+    brought = [ours, dict(inner), list(thing.__defaults__ or ()), dict(thing.__kwdefaults__ or {})]
+    below = [_code(thing.__wrapped__, seen)] if hasattr(thing, "__wrapped__") else []
+    return repr([_code_parts(thing.__code__), [_value(b, seen) for b in brought], below])
+
+
+def _is_ours(value, module: str) -> bool:
+    """Whether a global is a plain value, or a function of the same module; of others the version counts."""
+    if inspect.isfunction(value):
+        return value.__module__ == module
+    return isinstance(value, (int, float, str, bytes, tuple, list, dict, set, frozenset, type(None), functools.partial))
+
+
+def _value(value, seen: tuple):
+    """A value as text that is the same in every process: no addresses, sets and dicts in order."""
+    if callable(value) and not isinstance(value, type):
+        return _code(value, seen)
+    if isinstance(value, dict):
+        return sorted((repr(key), _value(item, seen)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return [_value(item, seen) for item in value]
+    return repr(_plain(value))
+
+
+def _names(code: CodeType) -> set[str]:
+    """The globals and attributes that a function names, in its comprehensions and inner functions too."""
+    return {*code.co_names}.union(*(_names(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def _code_parts(code: CodeType) -> list:
-    constants = [_code_parts(c) if isinstance(c, CodeType) else _stable(c) for c in code.co_consts]
+    constants = [_code_parts(c) if isinstance(c, CodeType) else repr(_plain(c)) for c in code.co_consts]
     return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
-
-
-def _stable(constant) -> str:
-    """The repr, with sets in order: theirs changes from one Python process to the next."""
-    return repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
 
 
 def _weights(model) -> str:
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            continue
         flat = parameter.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode() + sample.tobytes())

@@ -32,31 +32,37 @@ class LiveTable(Listener):
     """One HTML output that follows the run: progress, the last steps with TRL's metric names, the reward so far."""
 
     def __init__(self, title: str = "", *, every: int = 5, last: int = 6):
-        self.title, self.every, self.last, self.rows, self.handle = title, every, last, [], None
+        self.title, self.every, self.last, self.rows = title, every, last, []
+        self.handle = self.state = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         from IPython import get_ipython
 
-        self.rows, self.handle = [], None
+        self.rows, self.handle = [log for log in state.log_history if "train_runtime" not in log], None
         if get_ipython() is not None:
             from IPython.display import HTML, display
 
             self.handle = display(
                 HTML(f"<p>{plots.safe_text(self.title)}: waiting for the first step…</p>"), display_id=True
             )
+            self._draw(state)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs is None or "train_runtime" in logs:
             return
         self.rows.append({"step": state.global_step, **logs})
+        self.state = state
         if len(self.rows) % self.every == 0:
             self._draw(state)
 
     def on_train_end(self, args, state, control, **kwargs):
         self._draw(state)
 
+    def on_stop(self, error):
+        self._draw(self.state)
+
     def _draw(self, state):
-        if self.handle is None or not self.rows:
+        if self.handle is None or not self.rows or state is None:
             return
         from IPython.display import HTML
 

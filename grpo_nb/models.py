@@ -158,14 +158,24 @@ def add_lora(policy, profile: SimpleNamespace, *, seed: int = 0):
 
     if isinstance(policy, PeftModel):
         return policy
+    own = own_copy(policy)
     with torch.random.fork_rng():
-        own = type(policy)(
-            copy.deepcopy(policy.config)
-        )  # a trainer binds `forward` to its model; a deep copy keeps that
-        own.load_state_dict(policy.state_dict())
-        own.generation_config = copy.deepcopy(policy.generation_config)
         torch.manual_seed(seed)
         return get_peft_model(own, LoraConfig(task_type="CAUSAL_LM", **profile.lora))
+
+
+def own_copy(policy):
+    """A copy that can be trained while the original stays as it is.
+
+    Not `copy.deepcopy`: a trainer binds `forward` to its model, and a deep copy would go on calling the original's.
+    """
+    import torch
+
+    with torch.random.fork_rng():
+        own = type(policy)(copy.deepcopy(policy.config))
+    own.load_state_dict(policy.state_dict())
+    own.generation_config = copy.deepcopy(policy.generation_config)
+    return own
 
 
 def unsloth_load_kwargs(profile: SimpleNamespace, path: str | Path | None = None) -> dict:

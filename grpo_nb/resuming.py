@@ -1,6 +1,7 @@
 """Where a run goes on from, and what stands in its way: another run's checkpoint, a full disk, a forgetful sampler."""
 
 import math
+import os
 import shutil
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EROFS
 from pathlib import Path
@@ -16,19 +17,37 @@ def to_resume(trainer_folder: Path, fingerprint: dict) -> tuple[Path | None, boo
     found, content = checkpoints.newest(trainer_folder)
     if found is None:
         return None, False
+    if content["schema"] != checkpoints.SCHEMA:
+        raise ValueError(
+            f"{found.name} must be sealed by this version of grpo_nb (got a seal of schema {content['schema']}, not "
+            f"{checkpoints.SCHEMA}). Update grpo_nb, or start anew with train.resume_or_start(trainer, fresh=True)."
+        )
     is_finished = content["step"] >= content["max_steps"]
     changed = fingerprints.differences(content["fingerprint"], fingerprint)
     if changed and is_finished:
+        print(
+            f"Changed since the finished run ({'; '.join(changed)}): it is kept as trainer.previous, a new one starts."
+        )
         return None, False
     if changed:
         raise ValueError(
             f"a run can only be resumed as the run that it was (since {found.name} of {content['max_steps']} steps, "
-            f"changed: {'; '.join(changed)}). Restore that, or start anew with fresh=True."
+            f"changed: {'; '.join(changed)}). Restore that, or start anew with "
+            "train.resume_or_start(trainer, fresh=True)."
         )
-    if content["machine"] != fingerprints.machine():
-        other = fingerprints.differences({"machine": content["machine"]}, {"machine": fingerprints.machine()})
-        print(f"Resumed elsewhere ({'; '.join(other)}): the curve goes on, its last bits may differ.")
+    if not is_finished:
+        print(f"Goes on from {found.name} of {content['max_steps']} steps{_where(content['machine'])}.")
     return found, is_finished
+
+
+def _where(sealed: dict) -> str:
+    """Take the number of threads with which the run began, if this machine has them; say what else is different."""
+    import torch
+
+    if sealed["threads"] <= (os.cpu_count() or 1):
+        torch.set_num_threads(sealed["threads"])
+    other = fingerprints.differences({"": sealed}, {"": fingerprints.machine()})
+    return f", on another machine ({'; '.join(map(str.strip, other))}): the last bits may differ" if other else ""
 
 
 def load_finished(trainer, folder: Path):
@@ -39,12 +58,16 @@ def load_finished(trainer, folder: Path):
     trainer._load_from_checkpoint(str(folder))  # transformers has no public name for this
     load_adapter(trainer.model, folder)
     trainer.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
-    for writer in trainer.callback_handler.callbacks:
-        if isinstance(writer, tracking.JsonlWriter):
-            writer.on_train_begin(trainer.args, trainer.state, trainer.control)
+    for listener in trainer.callback_handler.callbacks:
+        if isinstance(listener, (tracking.JsonlWriter, listeners.LiveTable)):
+            listener.on_train_begin(trainer.args, trainer.state, trainer.control)
     steps = trainer.state.global_step
-    print(f"This run was finished before: step {steps} of {steps} is loaded. fresh=True trains it anew.")
-    return TrainOutput(steps, trainer.state.log_history[-1].get("loss", math.nan), {})
+    print(
+        "Nothing was trained: this run was finished before, with the same settings, rows and rewards. "
+        f"Step {steps} of {steps} is loaded; train.resume_or_start(trainer, fresh=True) trains it anew."
+    )
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    return TrainOutput(steps, losses[-1] if losses else math.nan, {})
 
 
 def disk_trouble(error: BaseException, trainer_folder: Path, sealed: int | None) -> OSError | None:
@@ -52,11 +75,13 @@ def disk_trouble(error: BaseException, trainer_folder: Path, sealed: int | None)
 
     A checkpoint that could not be finished is removed: it is worth nothing, and takes the room that is missing.
     """
-    broken = [path for path in checkpoints.all_checkpoints(trainer_folder) if not (path / checkpoints.SEAL).exists()]
-    if not isinstance(error, Exception) or not (broken or _is_from_disk(error, trainer_folder.parent)):
+    if not isinstance(error, Exception):
         return None
-    for path in broken:
-        shutil.rmtree(path, ignore_errors=True)
+    for path in checkpoints.all_checkpoints(trainer_folder):
+        if not (path / checkpoints.SEAL).exists():
+            shutil.rmtree(path, ignore_errors=True)
+    if not _is_from_disk(error, trainer_folder.parent):
+        return None
     free = shutil.disk_usage(_existing(trainer_folder)).free >> 20
     kept = f"checkpoint-{sealed} is whole; the run goes on from it" if sealed else "no checkpoint was sealed yet"
     return OSError(
@@ -66,12 +91,25 @@ def disk_trouble(error: BaseException, trainer_folder: Path, sealed: int | None)
 
 
 def set_all_aside(trainer_folder: Path) -> None:
-    """Rename the folder of an earlier run to `<name>.previous`, in place of one that has that name already."""
-    if not trainer_folder.exists() or not any(trainer_folder.iterdir()):
+    """Move the checkpoints of an earlier run to `<name>.previous`, in place of those that lie there already."""
+    found = [*checkpoints.all_checkpoints(trainer_folder), *trainer_folder.glob("damaged-checkpoint-*")]
+    if not found:
         return
     previous = trainer_folder.with_name(trainer_folder.name + ".previous")
     shutil.rmtree(previous, ignore_errors=True)
-    trainer_folder.rename(previous)
+    previous.mkdir()
+    for path in found:
+        path.rename(previous / path.name)
+
+
+def restore_token_count(trainer, folder: Path) -> None:
+    """Let TRL's `SFTTrainer`, which counts `num_tokens` outside of the trainer's state, go on counting."""
+    from transformers.trainer_callback import TrainerState
+
+    counts = [log["num_tokens"] for log in TrainerState.load_from_json(str(folder / "trainer_state.json")).log_history
+              if "num_tokens" in log]  # fmt: skip
+    if counts and hasattr(trainer, "_total_train_tokens"):
+        trainer._total_train_tokens = counts[-1]
 
 
 class Restorer(listeners.Listener):
@@ -107,7 +145,9 @@ def load_adapter(model, folder: Path) -> None:
 
 
 def _is_from_disk(error: Exception, run_folder: Path) -> bool:
-    """Whether the disk is full, or something of this run may not be written."""
+    """Whether the disk is full, or something of this run may not be written, in the words of Python, Rust or torch."""
+    if any(words in str(error) for words in ("No space left", "PytorchStreamWriter", "inline_container")):
+        return True
     if not isinstance(error, OSError):
         return False
     ours = str(error.filename or "").startswith(str(run_folder))

@@ -1,6 +1,7 @@
 """A clean end before the last step: the time is used up, or the reader interrupts the kernel."""
 
 import contextlib
+import itertools
 import signal
 import threading
 import time
@@ -13,8 +14,8 @@ class Stopper(listeners.Listener):
     """Ends training, with a checkpoint, at the first step from which the run can be resumed.
 
     Args:
-        minutes: time budget, from the start of training; None for none. The run stops when the next step would
-            probably end too late.
+        minutes: time budget, from the start of training; None for none. The run stops where it can be resumed, once
+            the next such place would probably come too late.
     Attributes:
         reason: "interrupt", "minutes", or None while nothing asked for an end.
     """
@@ -30,11 +31,15 @@ class Stopper(listeners.Listener):
         self.epoch = checkpoints.updates_per_epoch(args, train_dataloader)
 
     def on_step_end(self, args, state, control, **kwargs):
-        now = time.monotonic()
+        now, step = time.monotonic(), state.global_step
         step_s, self.stepped = now - self.stepped, now
-        if self.reason is None and self.budget_s is not None and now + step_s - self.started > self.budget_s:
+        if not checkpoints.can_cut(args, step, updates_per_epoch=self.epoch):
+            return
+        ahead = itertools.count(1)
+        to_next = next(n for n in ahead if checkpoints.can_cut(args, step + n, updates_per_epoch=self.epoch))
+        if self.reason is None and self.budget_s is not None and now + to_next * step_s - self.started > self.budget_s:
             self.reason = "minutes"
-        if self.reason is not None and checkpoints.can_cut(args, state.global_step, updates_per_epoch=self.epoch):
+        if self.reason is not None:
             control.should_save = control.should_training_stop = True
 
     @contextlib.contextmanager
@@ -66,3 +71,5 @@ class Stopper(listeners.Listener):
         if self.reason == "interrupt":
             raise KeyboardInterrupt
         self.reason = "interrupt"
+        with contextlib.suppress(RuntimeError):  # where the signal came in the middle of another print
+            print("Interrupted: stops and seals at the next step from which it can go on. Again: stops at once.")

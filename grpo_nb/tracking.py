@@ -99,7 +99,10 @@ class JsonlWriter(listeners.Listener):
         if not state.is_world_process_zero:
             return
         told = [_row(log["step"], log) for log in state.log_history if "train_runtime" not in log]
-        found = read_jsonl(self.path)
+        try:
+            found = read_jsonl(self.path)
+        except ValueError:  # torn somewhere: kept for a human to look at
+            found = [{}]
         if found and (not told or found[: len(told)] != told):
             self.path.replace(self.path.with_name("metrics.previous.jsonl"))
         if not told:

@@ -4,11 +4,11 @@ Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOCon
 `datasets.Dataset`, and TRL's own trainer trains. What is added is that a mistake is named before a model loads.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,7 +51,8 @@ def preflight(
         policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
         held_out: rows to evaluate on; none of them may be among the training rows.
     Returns: report: the batch numbers, `prompts`, `columns`, `optimizer_steps_per_epoch`, `repeated_prompts`,
-    `crlf_prompts`; with a profile `checkpoints` and `checkpoint_mib`; with a policy `alive_share` and `advice`.
+    `crlf_prompts`; with rewards `rewards_differ` (whether any of them told the dry run's completions apart); with a
+    profile `checkpoints` and `checkpoint_mib`; with a policy `alive_share` and `advice`.
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
     if profile is not None:
@@ -78,7 +79,8 @@ def preflight(
     report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
     if profile is not None:
         report |= configs.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
-    guards.dry_run(rewards, rows)
+    if rewards:
+        report["rewards_differ"] = guards.dry_run(rewards, rows, num_generations=config.get("num_generations", 8))
     if policy is not None and tokenizer is not None and rewards:
         report |= difficulty.check_alive(policy, tokenizer, rows, rewards, config)
     return report
@@ -102,20 +104,20 @@ def sft_trainer(
     Args:
         rows: from `data.sft_rows`.
         run: where metrics and checkpoints go; None writes no metrics.
-        guard: what happens to bad gradients and weights, see `guards.Watch`.
+        guard: what happens to bad gradients and weights, see `guards.Watch`; or a `Watch`.
         changes: settings of `SFTConfig` that differ from the profile's.
     Returns: `trl.SFTTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the result.
     """
     config = _config(profile.sft, seed, changes)
     columns.check_columns(rows, ["prompt", "completion"], why="SFT")
-    watch = guards.Watch(guard)
+    watch = guards.watch_of(guard)
     models.prepare(profile)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     configs.check_keys(config, SFTConfig)
-    if profile.policy["backend"] == "unsloth":
-        policy = models.add_lora(policy, profile, seed=seed)
+    is_unsloths = profile.policy["backend"] == "unsloth"
+    policy = models.add_lora(policy, profile, seed=seed) if is_unsloths else models.own_copy(policy)
     trainer = SFTTrainer(
         model=policy,
         args=SFTConfig(**{"output_dir": _trainer_dir(profile, "sft", run), "disable_tqdm": True, **config}),
@@ -149,21 +151,21 @@ def grpo_trainer(
         rewards: functions `f(completions, **columns) -> list[float | None]`.
         run: where metrics and checkpoints go; None writes no metrics.
         guard: "stop" ends the run at the first thing that would spoil it, "skip" leaves it out and counts; a dict
-            decides for some guards only, see `guards.Watch`.
+            decides for some guards only; a `guards.Watch` has limits of its own.
         changes: settings of `GRPOConfig` that differ from the profile's.
     Returns: `trl.GRPOTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the PEFT model.
     Raises: ValueError from `preflight`.
     """
     config = _config(profile.grpo, seed, changes)
-    watch = guards.Watch(guard)
-    preflight(config, rows, rewards, profile, tokenizer=tokenizer)
+    watch = guards.watch_of(guard)
+    report = preflight(config, rows, rewards, profile, tokenizer=tokenizer)
     policy = models.add_lora(policy, profile, seed=seed)
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
     trainer = GRPOTrainer(
         model=policy,
-        reward_funcs=watch.rewards(rewards),
+        reward_funcs=watch.rewards(rewards, differ=report["rewards_differ"]),
         args=GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config}),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
@@ -186,8 +188,10 @@ def _with_listeners(trainer, rows, rewards, run, watch):
 
     # It prints every log as a dict; metrics.jsonl and the live table say it better.
     trainer.remove_callback(PrinterCallback)
-    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model)
-    for listener in [*(run.callbacks() if run else ()), *watch.listeners(), checkpoints.Sealer(fingerprint)]:
+    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, trainer.processing_class)
+    sealer = checkpoints.Sealer(fingerprint, keep=trainer.args.save_total_limit)
+    trainer.args.save_total_limit = None
+    for listener in [*(run.callbacks() if run else ()), *watch.listeners(), sealer]:
         trainer.add_callback(listener)
     return trainer
 
@@ -196,25 +200,42 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
     """Train: on from the newest sealed checkpoint of this run, or from the beginning if there is none.
 
     A run that was killed and resumed is, on one machine with one number of threads, bit for bit the run that was not.
-    A kernel interrupt seals a checkpoint at the next step from which the run can go on, then ends the cell.
+    A kernel interrupt seals a checkpoint at the next step from which the run can go on (the next step of all, where
+    each step logs and has completions of its own), then ends the cell.
 
     Args:
         trainer: from `grpo_trainer` or `sft_trainer`, in the state in which it left there.
-        minutes: stop at a seal before this much time is over; call again, in a new session too, to go on.
+        minutes: stop at a seal, before this much time is over if the steps take as long as those before; call again,
+            in a new session too, to go on.
         fresh: leave what is there (it is kept as `trainer.previous`) and start at the beginning.
     Returns: `transformers.trainer_utils.TrainOutput`; `trainer.state.global_step` says how far it came.
     Raises: ValueError if the settings cannot be resumed equally, or if the run that was cut had other settings, rows,
         rewards, weights or library versions; OSError if the disk is full or read-only; whatever a guard raises.
     """
+    folder = Path(trainer.args.output_dir)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(folder.with_name(folder.name + ".lock")))
+        except BlockingIOError as error:
+            raise ValueError(
+                f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
+                "notebook or terminal it is in, or give this run another name."
+            ) from error
+        return _train(trainer, folder, stops.Stopper(minutes), fresh)
+
+
+def _train(trainer, folder: Path, stopper: stops.Stopper, fresh: bool):
     checkpoints.check_resumable(trainer.args)
     sealer = next(c for c in trainer.callback_handler.callbacks if isinstance(c, checkpoints.Sealer))
-    stopper, folder = stops.Stopper(minutes), Path(trainer.args.output_dir)
+    sealer.fingerprint["setting"] = fingerprints.settings(trainer.args)
     found, is_finished = (None, False) if fresh else resuming.to_resume(folder, sealer.fingerprint)
     sealer.check_trainer(trainer, found)
     if is_finished:
         return resuming.load_finished(trainer, found)
     if found is None:
         resuming.set_all_aside(folder)
+    else:
+        resuming.restore_token_count(trainer, found)
     helpers = [stopper, resuming.Restorer(found)] if found else [stopper]
     for helper in helpers:
         trainer.add_callback(helper)
@@ -287,7 +308,7 @@ def warm_start_path(profile: SimpleNamespace, rows: Sequence[dict], *, seed: int
         templates.chat_template(profile.task["system_prompt"] or templates.SYSTEM_PROMPT),
         *data.sft_rows(rows[:1]),
     ]
-    stack = [version(name) for name in ("torch", "transformers", "trl")]
+    stack = fingerprints.versions()
     sections = [profile.task, profile.policy, profile.lora, profile.sft]
     recipe = json.dumps([sections, list(rows), seed, layout, stack], sort_keys=True)
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]

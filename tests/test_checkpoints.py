@@ -1,5 +1,6 @@
 """A seal fits or it does not: 32 ways to damage a checkpoint, and none of them changes a curve."""
 
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -111,13 +112,30 @@ def test_only_whole_steps_count_as_checkpoints(tmp_path):
     assert [path.name for path in checkpoints.all_checkpoints(tmp_path)] == ["checkpoint-9", "checkpoint-10"]
 
 
-def test_a_newer_seal_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SCHEMA", 2)
-    checkpoints.seal(tmp_path, step=1, max_steps=1, fingerprint={})
-    assert checkpoints.read_seal(tmp_path)["schema"] == 2
-    monkeypatch.undo()
-    with pytest.raises(ValueError, match="schema 2, not 1"):
-        checkpoints.read_seal(tmp_path)
+def test_a_seal_that_the_disk_cannot_give_now_is_no_damage(tmp_path, monkeypatch):
+    """A network drive that hiccups must not cost the checkpoints that lie on it."""
+    (tmp_path / "checkpoint-2").mkdir()
+    checkpoints.seal(tmp_path / "checkpoint-2", step=2, max_steps=6, fingerprint={})
+
+    def hiccup(self, **kwargs):
+        raise OSError(5, "Input/output error", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", hiccup)
+        with pytest.raises(OSError, match="Input/output error"):
+            checkpoints.newest(tmp_path)
+    assert checkpoints.newest(tmp_path)[0].name == "checkpoint-2"
+
+
+def test_old_checkpoints_go_by_step_whatever_the_clock_says(small_policy, cut, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path / "outputs"))
+    shutil.copytree(cut, tmp_path / "outputs")
+    trainer, _ = small_runs.trainer_of(small_policy)
+    for folder in checkpoints.all_checkpoints(Path(trainer.args.output_dir)):
+        os.utime(folder, (2e9, 2e9))  # 2033: the clock was wrong then, or is now
+    train.resume_or_start(trainer)
+    left = [path.name for path in checkpoints.all_checkpoints(Path(trainer.args.output_dir))]
+    assert left == ["checkpoint-4", "checkpoint-6"]
 
 
 def args(**changes) -> SimpleNamespace:
@@ -158,7 +176,7 @@ def test_a_run_can_be_cut_where_generation_and_log_line_end():
         ({"num_iterations": 3}, r"save_steps must be a multiple of 3: .* \(got 10\)\. Try save_steps=9"),
         ({"logging_steps": 4}, r"save_steps must be a multiple of 4: .* \(got 10\)\. Try save_steps="),
         ({"save_only_model": True}, "save_only_model must be False"),
-        ({"save_total_limit": 1}, "save_total_limit must be at least 2"),
+        ({"logging_steps": 0.5}, r"must be whole numbers of steps .*\(got 0.5 and 10\)"),
         ({"sync_ref_model": True}, "sync_ref_model must be False"),
         ({"world_size": 2}, "must be one process"),
     ],

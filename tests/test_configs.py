@@ -91,7 +91,7 @@ def test_every_profile_passes(name, monkeypatch):
 
 @pytest.mark.parametrize("value", [0, -1e-5, 5, math.nan, math.inf, True, "fast", None])
 def test_a_learning_rate_that_cannot_be_meant(value):
-    with pytest.raises(ValueError, match=r"^learning_rate must be .* Try learning_rate = 1e-06"):
+    with pytest.raises(ValueError, match=r"^learning_rate must be .* Try learning_rate = 1e-05"):
         check({**CI, "learning_rate": value})
 
 
@@ -99,7 +99,7 @@ def test_a_learning_rate_that_cannot_be_meant(value):
     "settings",
     [
         {"temperature": 0.7, "top_p": 0.95, "top_k": 50, "min_p": 0.1},
-        {"beta": 0, "warmup_steps": 0, "max_grad_norm": 0, "learning_rate": 0.1, "bf16": 0},
+        {"beta": 0, "warmup_steps": 0, "max_grad_norm": 0, "learning_rate": 0.01, "bf16": 0},
         {"max_steps": -1, "num_train_epochs": 0.5, "save_steps": 0.1, "logging_steps": 0.5},
         {"scale_rewards": False, "loss_type": "cispo", "epsilon_high": 5, "importance_sampling_level": "sequence"},
         {"loss_type": "dr_grpo", "scale_rewards": "none", "num_iterations": 4, "delta": 1.5},

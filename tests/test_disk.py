@@ -132,3 +132,18 @@ def test_a_text_that_does_not_fit_leaves_the_older_one(small_disk):
     with pytest.raises(OSError, match="No space left"):
         files.write_text(disk / "summary.json", "new" * 2**20)
     assert [(path.name, path.read_text()) for path in disk.iterdir()] == [("summary.json", "old")]
+
+
+def test_a_failure_inside_a_save_that_is_not_the_disks_keeps_its_own_words(small_policy, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
+    trainer, _ = small_runs.trainer_of(small_policy)
+
+    class Fails(listeners.Listener):
+        def on_save(self, args, state, control, **kwargs):
+            if state.global_step == 4:
+                raise RuntimeError("my upload failed")
+
+    trainer.callback_handler.callbacks.insert(0, Fails())
+    with pytest.raises(RuntimeError, match="my upload failed"):
+        train.resume_or_start(trainer)
+    assert [path.name for path in checkpoints.all_checkpoints(Path(trainer.args.output_dir))] == ["checkpoint-2"]

@@ -114,8 +114,8 @@ def test_the_fake_completion_in_the_layout_is_right(rows):
     prompts = data.grpo_rows(rows, system_prompt="Show your work.")[:4]
     fakes = contract.fake_completions(prompts)
     answers = [row["answer"] for row in prompts]
-    assert rewards.match_format_exactly(completions=fakes) == [0.0, 0.0, 3.0, 0.0]
-    assert rewards.check_answer(completions=fakes, answer=answers)[2] == 5.0
+    assert rewards.match_format_exactly(completions=fakes) == [3.0, 0.0, 0.0, 0.0]
+    assert rewards.check_answer(completions=fakes, answer=answers)[0] == 5.0
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_the_fake_completion_in_the_layout_is_right(rows):
         (lambda completions, **columns: [1.0], r"\(got 1 for 4 completions\)"),
         (lambda completions, **columns: [c == "2" for c in completions], r"\(got False for completion 1 of 4\)"),
         (lambda completions, **columns: ["1.0"] * 4, r"\(got '1.0' for completion 1 of 4\)"),
-        (lambda completions, **columns: None, r"\(got None for 4 completions\)"),
-        (lambda completions, **columns: [0.0, 1.0, INF, 0.0], r"\(got inf in a dry run, for '1\+1=2<end_working_out>"),
-        (lambda completions, **columns: [NAN] * 4, r"\(got nan in a dry run, for ''\)"),
+        (lambda completions, **columns: None, r"\(got None for 4 completions\).* Does it end with return"),
+        (lambda completions, **columns: [INF, 1.0, 0.0, 0.0], r"\(got inf in a dry run, for '1\+1=2<end_working_out>"),
+        (lambda completions, **columns: [0.0, NAN, 0.0, 0.0], r"\(got nan in a dry run, for ''\)"),
         (lambda completions, **columns: [1e38] * 4, r"\(got 1e\+38 in a dry run"),
         (lambda completions, **columns: [float(c[0]["content"]) for c in completions], r"ValueError: could not conv"),
         (lambda completions, level, **columns: [1.0] * 4, r"TypeError: .* 'level' in a dry run"),
@@ -136,6 +136,35 @@ def test_the_fake_completion_in_the_layout_is_right(rows):
 def test_the_dry_run_names_what_is_wrong(reward, sentence, rows):
     with pytest.raises(ValueError, match=rf"(?s)the reward <lambda> must .*{sentence}"):
         guards.dry_run([reward], data.grpo_rows(rows))
+
+
+@pytest.mark.parametrize("group", [2, 3, 4, 8])
+def test_the_dry_run_has_whole_groups_and_says_whether_the_reward_can_tell(group, rows):
+    """A reward may reshape to groups, divide by max_steps, and rely on equal prompts within a group."""
+    prompts, seen = data.grpo_rows(rows), []
+
+    def by_group(completions, prompts, trainer_state, **columns):
+        seen.append(len(completions))
+        assert all(prompts[i] == prompts[i - i % group] for i in range(len(prompts)))
+        progress = trainer_state.global_step / trainer_state.max_steps
+        return [float(len(c[0]["content"])) * (1 - progress) for c in completions]
+
+    assert guards.dry_run([by_group], prompts, num_generations=group)
+    assert seen[0] >= 4 and seen[0] % group == 0
+    assert not guards.dry_run([lambda completions, **columns: [0.5] * len(completions)], prompts, num_generations=group)
+
+
+def test_a_list_compared_with_text_gets_the_hint(rows):
+    def naive(completions, **columns):
+        return [float(c.strip() == "2") for c in completions]
+
+    with pytest.raises(ValueError, match=r"its text is completion\[0\]\['content'\]"):
+        guards.dry_run([naive], data.grpo_rows(rows))
+
+
+def test_a_watch_is_taken_as_it_is():
+    watch = guards.Watch("skip", max_reward=1e9)
+    assert guards.watch_of(watch) is watch and guards.watch_of("skip").policies == watch.policies
 
 
 def test_the_dry_run_draws_no_random_number(rows):
@@ -306,12 +335,13 @@ def grpo_log(reward=1.0, std=1.0, **changes):
     return {**log, "rewards/check/mean": reward, "completions/clipped_ratio": 0.0, "gradient": std > 0, **changes}
 
 
-def read_logs(logs, policy="stop", *, args=ARGS, every=1, history=()):
+def read_logs(logs, policy="stop", *, args=ARGS, every=1, history=(), differ=False):
     """Feed fake logs to the listener; log["gradient"] says whether the update's gradient was other than zero.
 
     Returns: step → message of the guards, at most one under "stop"; the watch.
     """
     watch = guards.Watch(policy)
+    watch.rewards_differ = differ
     gradients = updates.Gradients(watch)
     listener = signals.Signals(watch, gradients)
     listener.on_train_begin(args, SimpleNamespace(log_history=list(history)), None, model=MODEL)
@@ -337,6 +367,14 @@ def test_a_constant_reward_stops_after_three_batches():
     assert "Also" not in messages[3], "one cause, not its consequences"
     messages, _ = read_logs([grpo_log(0.1, 1e-8, gradient=True)] * 9)
     assert list(messages) == [3], "rounding is no difference"
+
+
+def test_a_reward_that_tells_fakes_apart_may_be_constant_for_longer():
+    """With few completions a hard task is all wrong for some batches: three prove nothing, ten do."""
+    assert list(read_logs([grpo_log(0.0, 0.0)] * 20, differ=True)[0]) == [10]
+    assert_passes([grpo_log(0.0, 0.0)] * 9 + [grpo_log(0.3, 0.2, gradient=True)] * 5, differ=True)
+    dead = grpo_log(0.5, 0.2, frac=1.0, gradient=False)
+    assert list(read_logs([dead] * 20, differ=True)[0]) == [10] and list(read_logs([dead] * 20)[0]) == [3]
 
 
 def test_a_log_of_many_steps_counts_as_many_batches():

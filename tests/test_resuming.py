@@ -6,9 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import survival
-from grpo_nb import checkpoints, listeners, stops, tracking, train
+from grpo_nb import checkpoints, data, files, listeners, stops, tracking, train
 from tests import small_runs
 
 
@@ -40,7 +41,9 @@ def test_a_cut_run_with_other_settings_is_refused_and_the_difference_named(chang
     trainer, _ = small_runs.trainer_of(small_policy, **changes)
     with pytest.raises(ValueError) as error:
         train.resume_or_start(trainer)
-    assert named in str(error.value) and "start anew with fresh=True" in str(error.value)
+    assert named in str(error.value) and "start anew with train.resume_or_start(trainer, fresh=True)" in str(
+        error.value
+    )
     assert "checkpoint-4" in str(error.value) and trainer.state.global_step == 0
 
 
@@ -49,7 +52,7 @@ def test_other_rows_or_rewards_or_libraries_are_refused_too(small_policy, monkey
     model, tokenizer, rows = small_policy
     with pytest.raises(ValueError, match="data set rows: 64 → 63"):
         train.resume_or_start(small_runs.trainer_of((model, tokenizer, rows[:-1]))[0])
-    with pytest.raises(ValueError, match="reward 1. variety"):
+    with pytest.raises(ValueError, match="code of reward 1. variety"):
         train.resume_or_start(small_runs.trainer_of(small_policy, reward=longer(survival.variety))[0])
     with monkeypatch.context() as patch:
         patch.setattr("grpo_nb.fingerprints.version", lambda name: "9.9")
@@ -57,11 +60,85 @@ def test_other_rows_or_rewards_or_libraries_are_refused_too(small_policy, monkey
             train.resume_or_start(small_runs.trainer_of(small_policy)[0])
 
 
-def test_another_number_of_threads_is_told_not_refused(small_policy, monkeypatch, capsys):
+def test_another_machine_is_told_not_refused(small_policy, monkeypatch, capsys):
     small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
     monkeypatch.setattr("grpo_nb.fingerprints.machine", lambda: {"processor": "abacus", "gpu": "none", "threads": 1})
     train.resume_or_start(small_runs.trainer_of(small_policy)[0])
-    assert "Resumed elsewhere (machine processor: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Goes on from checkpoint-4 of 6 steps, on another machine (processor: " in said
+
+
+def test_it_goes_on_with_the_threads_with_which_it_began(small_policy, capsys):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
+    torch.set_num_threads(2)
+    try:
+        train.resume_or_start(small_runs.trainer_of(small_policy)[0])
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert "Goes on from checkpoint-4 of 6 steps.\n" in capsys.readouterr().out
+
+
+def test_a_seal_of_another_schema_is_refused_not_set_aside(small_policy, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "SCHEMA", 2)
+        trainer, _ = small_runs.trainer_of(small_policy)
+        small_runs.die_at(trainer, 5)
+    with pytest.raises(ValueError, match="got a seal of schema 2, not 1"):
+        train.resume_or_start(small_runs.trainer_of(small_policy)[0])
+    assert len(checkpoints.all_checkpoints(Path(trainer.args.output_dir))) == 2
+
+
+def test_a_run_that_is_training_elsewhere_is_left_alone(small_policy):
+    trainer, run = small_runs.trainer_of(small_policy)
+    with files.locked(trainer.args.output_dir + ".lock"):
+        with pytest.raises(ValueError, match="must have one trainer at a time"):
+            train.resume_or_start(trainer)
+    train.resume_or_start(trainer)
+    assert len(run.rows()) == 6
+
+
+def test_logged_completions_survive_a_fresh_start(small_policy):
+    """TRL makes their folder when the trainer is made, inside the folder of the checkpoints."""
+    small_runs.die_at(small_runs.trainer_of(small_policy, log_completions=True)[0], 5)
+    trainer, run = small_runs.trainer_of(small_policy, log_completions=True)
+    train.resume_or_start(trainer, fresh=True)
+    assert len(run.rows()) == 6 and list(Path(trainer.args.output_dir).glob("completions/*.parquet"))
+
+
+def test_a_changed_setting_after_the_trainer_was_made_is_seen(small_policy):
+    small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
+    trainer, _ = small_runs.trainer_of(small_policy)
+    trainer.args.learning_rate = 1e-4
+    with pytest.raises(ValueError, match="setting learning_rate: 0.0005 → 0.0001"):
+        train.resume_or_start(trainer)
+
+
+def test_a_torn_line_of_the_metrics_is_mended_from_the_checkpoint(small_policy, uninterrupted):
+    trainer, run = small_runs.trainer_of(small_policy)
+    small_runs.die_at(trainer, 5)
+    run.metrics_path.write_text('{"schema": 1, "st\n' + run.metrics_path.read_text())
+    trainer, run = small_runs.trainer_of(small_policy)
+    train.resume_or_start(trainer)
+    assert small_runs.curve(run) == uninterrupted[1]
+    assert (run.folder / "metrics.previous.jsonl").read_text().startswith('{"schema": 1, "st')
+
+
+def test_sft_goes_on_with_weights_and_token_count(profile, rows, tiny):
+    def run_sft(name, stop=None):
+        run = tracking.Run(name, profile, mode="off")
+        settings = {"max_steps": 6, "save_steps": 2, "num_train_epochs": 2}
+        prompts = data.sft_rows(rows[:17], system_prompt="Add.")
+        trainer = train.sft_trainer(*tiny, prompts, profile, run=run, **settings)
+        small_runs.die_at(trainer, stop) if stop else train.resume_or_start(trainer)
+        return trainer, [{k: v for k, v in row.items() if "runtime" not in k} for row in run.rows()]
+
+    whole, lines = run_sft("whole")
+    run_sft("cut", stop=5)
+    resumed, again = run_sft("cut")
+    assert small_runs.same(small_runs.weights(whole), small_runs.weights(resumed)) and lines == again
 
 
 def test_fresh_keeps_what_was_there(small_policy, uninterrupted, outputs):
@@ -81,17 +158,18 @@ def test_a_finished_run_is_loaded_not_trained_again(small_policy, uninterrupted,
     trainer.add_callback(small_runs.Steps(steps := []))
     result = train.resume_or_start(trainer)
     assert steps == [] and result.global_step == trainer.state.global_step == 6
-    assert "step 6 of 6 is loaded" in capsys.readouterr().out
+    assert "Nothing was trained: " in (said := capsys.readouterr().out) and "Step 6 of 6 is loaded" in said
     assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
     assert (run.folder / "summary.json").exists()
 
 
-def test_a_finished_run_with_other_settings_makes_room(small_policy):
+def test_a_finished_run_with_other_settings_makes_room(small_policy, capsys):
     train.resume_or_start(small_runs.trainer_of(small_policy)[0])
     trainer, run = small_runs.trainer_of(small_policy, learning_rate=1e-4)
     trainer.add_callback(small_runs.Steps(steps := []))
     train.resume_or_start(trainer)
     assert steps == [1, 2, 3, 4, 5, 6] and len(run.rows()) == 6
+    assert "Changed since the finished run (setting learning_rate: 0.0005 → 0.0001)" in capsys.readouterr().out
 
 
 def test_a_finished_run_with_a_reference_adapter_is_loaded_whole(small_policy):

@@ -44,9 +44,11 @@ def test_sft_puts_the_loss_on_the_completion_only(profile, rows, tiny):
 def test_sft_moves_every_weight_and_grpo_only_the_adapter(profile, rows, tiny):
     policy, tokenizer = tiny
     before = {name: p.detach().clone() for name, p in policy.named_parameters()}
-    train.sft_trainer(policy, tokenizer, data.sft_rows(rows, system_prompt="Show your work."), profile).train()
-    moved = {name for name, p in policy.named_parameters() if not torch.equal(p, before[name])}
+    trainer = train.sft_trainer(policy, tokenizer, data.sft_rows(rows, system_prompt="Show your work."), profile)
+    trainer.train()
+    moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == set(before)
+    assert all(torch.equal(p, before[name]) for name, p in policy.named_parameters()), "a cell can be run again"
 
     def lively(completions, **columns):
         return [float(i) for i in range(len(completions))]

@@ -46,10 +46,14 @@ def check_columns(rows: Sequence[dict], needed: Sequence[str], *, why: str) -> N
     missing = [name for name in needed if name not in rows[0]]
     if missing:
         renamed = [f"{old} to {new}" for new in missing for old in ALIASES.get(new, ()) if old in rows[0]]
-        advice = f"Rename {' and '.join(renamed)}; " if renamed else ""
+        advice = f"Rename {' and '.join(renamed)}." if renamed else "Look at where the rows come from."
+        if {"problem", "answer"} <= rows[0].keys():
+            advice = "Pass data.grpo_rows(rows), or for SFT data.sft_rows(rows)."
+        elif missing[0] in ALIASES.get("answer", ()) and "answer" in rows[0]:
+            advice = "Name the parameter answer, or add the column."
         raise ValueError(
             f"{why} needs the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))} "
-            f"(got {', '.join(map(repr, rows[0]))}). {advice}data.grpo_rows and data.sft_rows make the right ones."
+            f"(got {', '.join(map(repr, rows[0]))}). {advice}"
         )
 
 
@@ -67,7 +71,7 @@ def check_filled(rows: Sequence[dict], names: Sequence[str], *, why: str) -> Non
             if value is None or value != value:  # NaN, which is how pandas says None
                 raise ValueError(
                     f"row {number}, column {name!r}, must have what {why} reads there (got {value}). "
-                    "Fill it in, or drop the row."
+                    f"Fill it in, drop the row, or write {name}=None in the reward if it can do without."
                 )
             kind = float if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
             first = first or kind

@@ -14,7 +14,7 @@ from grpo_nb.configs import batches, rules
 
 # What a number must be → the keys of which that holds.
 BOUNDS = {
-    "above 0 and at most 0.1": "learning_rate",
+    "above 0 and at most 0.01": "learning_rate",
     "above 0": "temperature epsilon epsilon_high delta repetition_penalty num_train_epochs logging_steps save_steps "
     "eval_steps off_policy_mask_threshold sapo_temperature_neg sapo_temperature_pos",
     "above 0 and at most 1": "top_p top_entropy_quantile vllm_gpu_memory_utilization",
@@ -67,6 +67,7 @@ def check_values(
     fields = dataclasses.fields(config_class)
     defaults = {f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory() for f in fields}
     settings = {LENGTH: defaults[LENGTH], **settings}
+    defaults["learning_rate"] = 1e-5  # for LoRA; TRL's own default, 1e-6, is for all weights
     defaults |= dict.fromkeys(rules.OFF, False)  # the trainer turns the NaN filter off, which TRL has on
     bounds = dict(RANGES)
     if context is not None:

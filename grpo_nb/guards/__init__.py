@@ -13,6 +13,6 @@ changes a healthy run: no random number is drawn, no reward and no gradient is t
 """
 
 from grpo_nb.guards.contract import dry_run
-from grpo_nb.guards.watch import POLICIES, Watch
+from grpo_nb.guards.watch import POLICIES, Watch, watch_of
 
-__all__ = ["POLICIES", "Watch", "dry_run"]
+__all__ = ["POLICIES", "Watch", "dry_run", "watch_of"]

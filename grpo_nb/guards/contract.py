@@ -51,7 +51,8 @@ def scores(answer: object, name: str, count: int) -> list:
         raise ValueError(f"{rule} (got a coroutine). Declare the reward itself with async def.")
     if not isinstance(values, (list, tuple)):
         what = "None" if answer is None else f"{type(answer).__name__} {shown(answer)}"
-        raise ValueError(f"{rule} (got {what} for {count} completions). Return a list of float.")
+        forgotten = " Does it end with return?" if answer is None else ""
+        raise ValueError(f"{rule} (got {what} for {count} completions). Return a list of float.{forgotten}")
     if len(values) != count:
         raise ValueError(f"{rule} (got {len(values)} for {count} completions). Loop over `completions`, all of them.")
     return [_score(value, f"{rule} (got %s for completion {i} of {count})") for i, value in enumerate(values, 1)]
@@ -95,19 +96,23 @@ def shown_completion(completion: object) -> str:
         return shown(completion)
 
 
-def dry_run(rewards: Sequence[Callable], rows: Sequence[dict]) -> None:
-    """Call every reward once on four fake completions, before a model loads; the random numbers stay where they were.
+def dry_run(rewards: Sequence[Callable], rows: Sequence[dict], *, num_generations: int = 4) -> bool:
+    """Call every reward once on fake completions, before a model loads; the random numbers stay where they were.
 
     Args:
         rewards: as for the trainer; reward models are passed over.
-        rows: the training rows; the first four lend their prompts and columns.
+        rows: the training rows; the first ones lend their prompts and columns.
+        num_generations: fakes for each prompt, whole groups of them, four in all or one group.
+    Returns: whether any reward told any two of them apart.
     Raises: ValueError naming the reward, what it returned or raised, and what to do.
     """
-    lent = [rows[i % len(rows)] for i in range(FAKE_COMPLETIONS)]
-    given = call(lent, fake_completions(lent))
+    count = num_generations * -(-FAKE_COMPLETIONS // num_generations)
+    lent = [rows[i // num_generations % len(rows)] for i in range(count)]
+    given, differ = call(lent, fake_completions(lent)), False
     for reward in filter(is_function, rewards):
         with same_random_numbers():
-            _try_out(reward, given)
+            differ |= len(set(_try_out(reward, given))) > 1
+    return differ
 
 
 def call(rows: Sequence[dict], texts: Sequence[str]) -> dict:
@@ -121,42 +126,50 @@ def call(rows: Sequence[dict], texts: Sequence[str]) -> dict:
 
     is_text = isinstance(rows[0]["prompt"], str)
     return {
-        **{key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")},
+        **{key: [row.get(key) for row in rows] for key in rows[0] if key not in ("prompt", "completion")},
         "prompts": [row["prompt"] for row in rows],
         "completions": [text if is_text else [{"role": "assistant", "content": text}] for text in texts],
         "completion_ids": [[0]] * len(texts),
-        "trainer_state": TrainerState(),
+        "trainer_state": TrainerState(max_steps=1),
         "log_extra": lambda column, values: None,
         "log_metric": lambda name, value: None,
     }
 
 
-def fake_completions(rows: Sequence[dict]) -> list:
-    """Four texts: nothing, a bare number, one in the layout, one of odd characters.
+def fake_completions(rows: Sequence[dict]) -> list[str]:
+    """A text for each row, by turns: one in the layout with the row's answer, nothing, a bare number, odd characters.
 
-    >>> fake_completions([{"prompt": "1+1?", "answer": "2"}] * 4)[2]
-    '1+1=2<end_working_out><SOLUTION>2</SOLUTION>'
+    >>> fake_completions([{"prompt": "1+1?", "answer": "2"}] * 4)[:3]
+    ['1+1=2<end_working_out><SOLUTION>2</SOLUTION>', '', '42']
     """
-    worked = templates.worked_answer("1+1=2", str(rows[2].get("answer", "2")))
-    return ["", "42", worked.removeprefix(templates.REASONING_START), "\x00\u202e½ ∞ 7,5 \ufffd💥 </SOLUTION>\n"]
+    odd = "\x00\u202e½ ∞ 7,5 \ufffd💥 </SOLUTION>\n"
+    return [[_in_the_layout(row), "", "42", odd][i % FAKE_COMPLETIONS] for i, row in enumerate(rows)]
 
 
-def _try_out(reward: Callable, given: dict) -> None:
+def _in_the_layout(row: dict) -> str:
+    return templates.worked_answer("1+1=2", str(row.get("answer", "2"))).removeprefix(templates.REASONING_START)
+
+
+def _try_out(reward: Callable, given: dict) -> list:
     name, completions = columns.name_of(reward), given["completions"]
     try:
         answer = _called(reward, given)
     except Exception as error:  # a reward is the learner's code: anything may come
+        is_text = isinstance(completions[0], str)
+        advice = "" if is_text else "A completion is a list of messages, its text is completion[0]['content']. "
         raise ValueError(
             f"the reward {name} must score any completion without raising (got {type(error).__name__}: {error} "
-            f"in a dry run on {', '.join(map(shown_completion, completions))}). "
+            f"in a dry run on {', '.join(map(shown_completion, completions[:FAKE_COMPLETIONS]))}). {advice}"
             "Return 0.0 for wrong and None for not applicable; read the columns that it needs as parameters."
         ) from error
-    for i in absurd(scores(answer, name, len(completions)))[:1]:
+    values = scores(answer, name, len(completions))
+    for i in absurd(values)[:1]:
         raise ValueError(
             f"the reward {name} must return finite numbers within ±{LARGEST_REWARD:g}, or None "
-            f"(got {list(answer)[i]} in a dry run, for {shown_completion(completions[i])}). "
+            f"(got {values[i]} in a dry run, for {shown_completion(completions[i])}). "
             "Return 0.0 for wrong and None for not applicable."
         )
+    return values
 
 
 def _called(reward: Callable, given: dict) -> object:

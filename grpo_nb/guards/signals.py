@@ -40,14 +40,14 @@ class Streak:
         """Whether it was never otherwise."""
         return self.before == self.so_before
 
-    def is_long(self, late: int = SOON) -> bool:
-        """Whether it is `SOON` long where it was never otherwise; else `late`, and too long for chance.
+    def is_long(self, late: int = SOON, first: int = SOON) -> bool:
+        """Whether it is `first` long where it was never otherwise; else `late`, and too long for chance.
 
         With a hard task and few completions many a batch is equal by chance: a share s, estimated by Laplace's rule of
         succession. Then n in a row must be as rare as sⁿ ≤ `CHANCE`.
         """
         if self.is_all:
-            return self.length >= SOON
+            return self.length >= first
         share = (self.so_before + 1) / (self.before + 2)
         return self.length >= max(late, math.log(CHANCE) / math.log(share))
 
@@ -131,14 +131,15 @@ class Signals(listeners.Listener):
             )
 
     def _constant(self, logs: dict):
-        if self.constant.is_long() and not self._is_best():
+        if self.constant.is_long(first=self._patience()) and not self._is_best():
             means = {k.split("/")[1]: v for k, v in logs.items() if k.startswith("rewards/") and k.endswith("/mean")}
             said = ", ".join(f"{name} {mean:.6g}" for name, mean in means.items() if mean is not None)
             yield (
                 "rewards",
                 f"the reward must differ between completions (got the constant {self.value:.6g} in each completion of "
                 f"the last {self.constant.length} batches; {said}). Print some completions with their scores: a reward "
-                "is constant or does not read what it should, or the task is too hard or too easy for this policy.",
+                "is constant, or compares a text with a list of messages (whose text is completion[0]['content']), or "
+                "the task is too hard or too easy for this policy.",
             )
 
     def _truncation(self, args):
@@ -162,7 +163,8 @@ class Signals(listeners.Listener):
 
     def _gradient(self, logs: dict):
         zero = self.gradients.zero
-        if not zero.is_long(LATE) or self.constant.is_long():  # where the reward is constant, that is the cause
+        first = self._patience()
+        if not zero.is_long(LATE, first) or self.constant.is_long(first=first):  # a constant reward is the cause then
             return
         if not zero.is_all and self._is_solved(logs):  # without a gradient no run has solved anything
             return
@@ -179,6 +181,10 @@ class Signals(listeners.Listener):
             f"the gradient must not stay zero (got exactly 0 in the last {zero.length} updates). "
             f"Nothing moves: {cause}.",
         )
+
+    def _patience(self) -> int:
+        """Batches without difference that are enough: few if the rewards never told any completions apart."""
+        return LATE if self.watch.rewards_differ else SOON
 
     def _is_best(self) -> bool:
         """Whether the constant reward is the best of the run, and lower ones have been seen."""

@@ -38,10 +38,16 @@ class Watch:
         self.policies = {**POLICIES, **chosen}
         self.max_reward, self.max_share = max_reward, max_share
         self.counts = dict.fromkeys(POLICIES, 0)
-        self.has_reward_models = False
+        self.has_reward_models = self.rewards_differ = False
 
-    def rewards(self, functions: Sequence) -> list:
-        """The reward functions with a guard around each, their names unchanged; reward models as they are."""
+    def rewards(self, functions: Sequence, *, differ: bool = False) -> list:
+        """The reward functions with a guard around each, their names unchanged; reward models as they are.
+
+        Args:
+            differ: whether they were seen to tell completions apart (`dry_run`); then batches in which they do not may
+                be chance for longer.
+        """
+        self.rewards_differ = differ
         self.has_reward_models = not all(map(contract.is_function, functions))
         guard = scores.Scores(self, expected=0 if self.has_reward_models else len(functions))
         return [guard.around(function) if contract.is_function(function) else function for function in functions]
@@ -69,3 +75,8 @@ class Watch:
         if not skipped:
             return ""
         return f"The guards found and skipped: {', '.join(f'{name} {n} times' for name, n in skipped.items())}."
+
+
+def watch_of(guard: str | dict | Watch) -> Watch:
+    """A `Watch` as it is, or one with this policy."""
+    return guard if isinstance(guard, Watch) else Watch(guard)
