@@ -116,6 +116,7 @@ def sft_trainer(
     from trl import SFTConfig, SFTTrainer
 
     configs.check_keys(config, SFTConfig)
+    configs.check_values({key: value for key, value in config.items() if key != "output_dir"}, SFTConfig)
     is_unsloths = profile.policy["backend"] == "unsloth"
     policy = models.add_lora(policy, profile, seed=seed) if is_unsloths else models.own_copy(policy)
     trainer = SFTTrainer(
@@ -271,6 +272,7 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     from trl import GRPOConfig, SFTConfig
 
     configs.check_keys(profile.sft, SFTConfig)
+    configs.check_values(profile.sft, SFTConfig)
     configs.check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
     configs.batch_numbers(profile.grpo)
     configs.check_values(profile.grpo, GRPOConfig, context=profile.policy["max_seq_length"])

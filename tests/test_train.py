@@ -21,6 +21,9 @@ def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profi
     monkeypatch.setattr(models, "load_policy", lambda *args, **kwargs: pytest.fail("a model was loaded"))
     for section, key, value, sentence in [
         ("sft", "warmup_ratio", 0.1, "warmup_ratio → warmup_steps"),
+        ("sft", "learning_rate", -1.0, "learning_rate must be above 0"),
+        ("sft", "max_steps", "5", "max_steps must be a whole number"),
+        ("grpo", "learning_rate", 1e3, "learning_rate must be above 0 and at most 0.01"),
         ("grpo", "kl_coef", 0.1, "kl_coef → beta"),
         ("grpo", "num_generations", 5, "multiple of num_generations"),
     ]:

@@ -59,18 +59,20 @@ def check_values(
 
     Args:
         settings: keys of `config_class`, as `check_keys` left them.
-        config_class: `trl.GRPOConfig`; its annotations say which kind of value each key takes.
+        config_class: `trl.GRPOConfig` or `SFTConfig`; its annotations say which kind of value each key takes.
         context: tokens that the policy can hold; None if unknown.
         has_eval_data: whether the trainer will have rows to evaluate on.
     Raises: ValueError for the first of them, with the nearest valid value.
     """
     fields = dataclasses.fields(config_class)
     defaults = {f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory() for f in fields}
-    settings = {LENGTH: defaults[LENGTH], **settings}
+    samples = LENGTH in defaults  # GRPO does, SFT does not
+    if samples:
+        settings = {LENGTH: defaults[LENGTH], **settings}
     defaults["learning_rate"] = 1e-5  # for LoRA; TRL's own default, 1e-6, is for all weights
     defaults |= dict.fromkeys(rules.OFF, False)  # the trainer turns the NaN filter off, which TRL has on
     bounds = dict(RANGES)
-    if context is not None:
+    if context is not None and samples:
         bounds[LENGTH] = f"at least 1 and below {context}, to leave room for the prompt in max_seq_length = {context}"
         defaults[LENGTH] = min(defaults[LENGTH], context // 2)
     known = {f.name: Setting(f.name, _kinds(f.type), defaults[f.name], bounds.get(f.name)) for f in fields}
@@ -79,8 +81,9 @@ def check_values(
         _check_kind(known[key], value)
         _check_choice(known[key], value)
         _check_range(known[key], value)
-    full = {key: v.value if isinstance(v, enum.Enum) else v for key, v in {**defaults, **settings}.items()}
-    rules.check_together(full, has_eval_data=has_eval_data)
+    if samples:
+        full = {key: v.value if isinstance(v, enum.Enum) else v for key, v in {**defaults, **settings}.items()}
+        rules.check_together(full, has_eval_data=has_eval_data)
 
 
 def _kinds(annotation) -> tuple:
