@@ -113,8 +113,8 @@ def _name(reward) -> str:
 def _code(thing, seen: tuple = ()) -> str:
     """What a callable does, as text: byte code, names and constants, and all that it brings along.
 
-    Followed are decorators, partial arguments, bound objects and their attributes, defaults, closures, the plain
-    globals that it reads, and the functions of its own module.
+    Followed are partial arguments, bound objects and their attributes, defaults, closures (and so what a decorator
+    wraps), the plain globals that it reads, and the functions of its own module.
     """
     if isinstance(thing, functools.partial):
         return repr([_code(thing.func, seen), [_value(a, seen) for a in thing.args], _value(thing.keywords, seen)])
@@ -132,8 +132,7 @@ def _code(thing, seen: tuple = ()) -> str:
     ours = {name: value for name, value in around.items() if _is_ours(value, thing.__module__)}
     inner = inspect.getclosurevars(thing).nonlocals
     brought = [ours, dict(inner), list(thing.__defaults__ or ()), dict(thing.__kwdefaults__ or {})]
-    below = [_code(thing.__wrapped__, seen)] if hasattr(thing, "__wrapped__") else []
-    return repr([_code_parts(thing.__code__), [_value(b, seen) for b in brought], below])
+    return repr([_code_parts(thing.__code__), [_value(item, seen) for item in brought]])
 
 
 def _is_ours(value, module: str) -> bool:
