@@ -5,6 +5,9 @@ A module imports only modules above it in this table:
 
 | module        | responsibility, in one line                                                              |
 |---------------|------------------------------------------------------------------------------------------|
+| `advantages`  | rewards [P, G] → advantages [P, G]; the odds of a hit and of a dead group                |
+| `losses`      | log-probs [N, T] → ratio, clip, KL, loss per token, reduction: TRL's eight losses        |
+| `paradigms`   | SFT, RFT, DPO, PPO, GRPO as one gradient with different coefficients                     |
 | `profiles`    | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                   |
 | `templates`   | messages → prompt text; the tags, in one place                                           |
 | `rewards`     | completion text → parsed answer → score, in TRL's contract (one file per family)         |
