@@ -143,6 +143,8 @@ class Sealer(listeners.Listener):
         _check_room(Path(args.output_dir), model, self.keep or len(saves) + 1)
 
     def on_save(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         seal(folder, step=state.global_step, max_steps=state.max_steps, fingerprint=self.fingerprint)
         self.step = state.global_step

@@ -160,14 +160,17 @@ def grpo_trainer(
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
     report = preflight(config, rows, rewards, profile, tokenizer=tokenizer)
-    policy = models.add_lora(policy, profile, seed=seed)
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
+    args = GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config})
+    if args.save_strategy == "steps" and args.world_size == 1:
+        checkpoints.check_resumable(args)
+    policy = models.add_lora(policy, profile, seed=seed)
     trainer = GRPOTrainer(
         model=policy,
         reward_funcs=watch.rewards(rewards, differ=report["rewards_differ"]),
-        args=GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config}),
+        args=args,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )

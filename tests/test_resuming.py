@@ -108,6 +108,19 @@ def test_logged_completions_survive_a_fresh_start(small_policy):
     assert len(run.rows()) == 6 and list(Path(trainer.args.output_dir).glob("completions/*.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"num_iterations": 4}, "save_steps must be a multiple of 4"),
+        ({"save_only_model": True}, "save_only_model must be False"),
+    ],
+)
+def test_what_could_not_be_resumed_is_refused_before_a_model_is_touched(changes, sentence, small_policy, monkeypatch):
+    monkeypatch.setattr("grpo_nb.models.add_lora", lambda *args, **kwargs: pytest.fail("a model was touched"))
+    with pytest.raises(ValueError, match=sentence):
+        small_runs.trainer_of(small_policy, **changes)
+
+
 def test_a_changed_setting_after_the_trainer_was_made_is_seen(small_policy):
     small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
     trainer, _ = small_runs.trainer_of(small_policy)
