@@ -119,7 +119,7 @@ def _kill(child: int, folder: Path, rng: random.Random, *, in_save: bool) -> dic
         done, status = os.waitpid(child, os.WNOHANG)
         time.sleep(0.001)
         assert not done, f"ended before it could be killed: {(folder / 'errors.txt').read_text()}"
-    time.sleep(rng.uniform(0, 0.02 if in_save else 0.3))
+    time.sleep(rng.uniform(0, 0.02 if in_save else 0.1))  # less than the steps that are left take
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     found = checkpoints.all_checkpoints(trainer_folder)
