@@ -89,10 +89,8 @@ def _as_json(odd):
     return sorted(map(repr, odd)) if isinstance(odd, (set, frozenset)) else type(odd).__name__
 
 
-def _digest(content: str | bytes) -> str:
-    return hashlib.sha256(content.encode("utf8", "surrogatepass") if isinstance(content, str) else content).hexdigest()[
-        :16
-    ]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf8", "surrogatepass")).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
@@ -116,18 +114,19 @@ def _code(thing, seen: tuple = ()) -> str:
     Followed are partial arguments, bound objects and their attributes, defaults, closures (and so what a decorator
     wraps), the plain globals that it reads, and the functions of its own module.
     """
+    holder = getattr(thing, "__self__", thing)
+    if any(known is holder for known in seen):
+        return _name(thing)  # followed already: a recursive function, an object that holds its own method
+    seen = (*seen, holder)
     if isinstance(thing, functools.partial):
         return repr([_code(thing.func, seen), [_value(a, seen) for a in thing.args], _value(thing.keywords, seen)])
     if inspect.ismethod(thing):
-        return repr([_code(thing.__func__, seen), _value(vars(thing.__self__), seen)])
+        return repr([_code(thing.__func__, seen), _value(getattr(thing.__self__, "__dict__", {}), seen)])
     if not inspect.isfunction(thing):
         call = inspect.getattr_static(type(thing), "__call__", None)
         if not inspect.isfunction(call):
             return _name(thing)
         return repr([_code(call, seen), _value(getattr(thing, "__dict__", {}), seen)])
-    if thing in seen:
-        return thing.__qualname__
-    seen = (*seen, thing)
     around = {name: thing.__globals__[name] for name in _names(thing.__code__) if name in thing.__globals__}
     ours = {name: value for name, value in around.items() if _is_ours(value, thing.__module__)}
     inner = inspect.getclosurevars(thing).nonlocals
@@ -143,8 +142,11 @@ def _is_ours(value, module: str) -> bool:
 
 
 def _value(value, seen: tuple):
-    """A value as text that is the same in every process: no addresses, sets and dicts in order."""
-    if callable(value) and not isinstance(value, type):
+    """A value as text that is the same in every process: no addresses, sets and dicts in order.
+
+    An object counts by its type only: a model or a client that a reward holds may be large, or hold itself.
+    """
+    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial):
         return _code(value, seen)
     if isinstance(value, dict):
         return sorted((repr(key), _value(item, seen)) for key, item in value.items())

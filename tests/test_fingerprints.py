@@ -114,6 +114,39 @@ def test_all_that_a_reward_brings_along_counts(one, other):
     assert fingerprints._code(one) != fingerprints._code(other)
 
 
+class Judge:
+    """Holds a model, itself, and its own method: what is followed must end."""
+
+    def __init__(self, bonus):
+        self.bonus, self.model = bonus, torch.nn.Sequential(torch.nn.Linear(2, 2))
+        self.friends = [self, self.judge]
+
+    def __call__(self, completions, **columns):
+        return self.judge(completions)
+
+    def judge(self, completions, **columns):
+        return [self.bonus for _ in completions]
+
+
+class Slotted:
+    __slots__ = ()
+
+    def judge(self, completions, **columns):
+        return [0.0 for _ in completions]
+
+
+def countdown(completions, **columns):
+    return [0.0, *countdown(completions[1:])] if completions else []
+
+
+def test_what_a_reward_holds_is_followed_to_an_end():
+    one, other = Judge(1.0), Judge(2.0)
+    for ours, theirs in [(one, other), (one.judge, other.judge)]:
+        assert fingerprints._code(ours) == fingerprints._code(ours) != fingerprints._code(theirs)
+    assert "judge" not in fingerprints._code(functools.partial(weighted, weight=one)), "an object counts by its type"
+    assert fingerprints._code(Slotted().judge) and fingerprints._code(countdown)
+
+
 @pytest.mark.parametrize("name", ["WEIGHT", "helper"])
 def test_what_a_reward_reads_from_its_module_counts(name, monkeypatch):
     before = fingerprints._code(weighted)
