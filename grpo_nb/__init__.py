@@ -6,6 +6,7 @@ A module imports only modules above it in this table:
 | module        | responsibility, in one line                                                              |
 |---------------|------------------------------------------------------------------------------------------|
 | `advantages`  | rewards [P, G] → advantages [P, G]; the odds of a hit and of a dead group                |
+| `tokens`      | which tokens count in a loss, and how much: masks, corrections, denominators             |
 | `losses`      | log-probs [N, T] → ratio, clip, KL, loss per token, reduction: TRL's eight losses        |
 | `paradigms`   | SFT, RFT, DPO, PPO, GRPO as one gradient with different coefficients                     |
 | `profiles`    | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                   |

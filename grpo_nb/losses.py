@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grpo_nb import tokens
+
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 CLIPPED = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 
@@ -100,7 +102,9 @@ def grpo_loss(
     correction = None
     if sampling_logps is not None:
         bounds = (vllm_importance_sampling_clip_min, vllm_importance_sampling_clip_max)
-        correction = sampling_ratio(old_logps, sampling_logps, mask, mode=vllm_importance_sampling_mode, bounds=bounds)
+        correction = tokens.sampling_ratio(
+            old_logps, sampling_logps, mask, mode=vllm_importance_sampling_mode, bounds=bounds
+        )
     if loss_type in CLIPPED:
         per_token = clipped_surrogate(ratio, advantages, epsilon=epsilon, epsilon_high=high, delta=delta)
     elif loss_type == "cispo":
@@ -115,9 +119,11 @@ def grpo_loss(
     kept = None
     if off_policy_mask_threshold is not None:
         sampled = old_logps if sampling_logps is None else sampling_logps
-        per_token = per_token * near_policy(logps, sampled, advantages, mask, threshold=off_policy_mask_threshold)
+        per_token = per_token * tokens.near_policy(
+            logps, sampled, advantages, mask, threshold=off_policy_mask_threshold
+        )
     if top_entropy_quantile < 1.0:
-        kept = high_entropy(entropies, mask, share=top_entropy_quantile)
+        kept = tokens.high_entropy(entropies, mask, share=top_entropy_quantile)
         per_token = per_token * kept
     if correction is not None and loss_type != "vespo":
         per_token = per_token * correction
@@ -125,7 +131,7 @@ def grpo_loss(
     if beta != 0.0:
         kl = kl_k3(logps, ref_logps) * (ratio if use_bias_correction_kl else 1.0)
         per_token = per_token + beta * kl
-    weights = token_weights(
+    weights = tokens.token_weights(
         mask,
         loss_type=loss_type,
         max_completion_length=max_completion_length,
@@ -137,7 +143,7 @@ def grpo_loss(
     loss = (per_token * weights).sum()
     if entropy_coef:
         acting = mask if kept is None else mask * kept
-        loss = loss - entropy_coef * masked_mean(entropies, acting) / gradient_accumulation_steps
+        loss = loss - entropy_coef * tokens.masked_mean(entropies, acting) / gradient_accumulation_steps
     clipped = clip_side(ratio, advantages, epsilon=epsilon, epsilon_high=high, loss_type=loss_type)
     return Loss(loss, per_token, ratio, kl, clipped, weights)
 
@@ -240,107 +246,6 @@ def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """
     log_r = ref_logps - logps
     return log_r.exp() - log_r - 1
-
-
-@torch.no_grad()
-def sampling_ratio(
-    old_logps: Tensor, sampling_logps: Tensor, mask: Tensor, *, mode: str = "sequence_mask", bounds=(None, 3.0)
-) -> Tensor:
-    """π_old as the trainer computes it over π as vLLM sampled it, kept within bounds.
-
-    Args:
-        mode: "token_truncate" (clamp; truncated importance sampling), "token_mask" (0 outside), and both for the
-            product over a sequence: "sequence_truncate", "sequence_mask".
-        bounds: (least, most), None for none.
-    Returns: [N, T] for tokens, [N, 1] for sequences; 1 where a log-prob is NaN.
-    """
-    level, _, action = mode.partition("_")
-    if level not in ("token", "sequence") or action not in ("truncate", "mask"):
-        raise ValueError(
-            "vllm_importance_sampling_mode must be token_truncate, token_mask, sequence_truncate or sequence_mask "
-            f"(got {mode!r}). Try 'sequence_mask'."
-        )
-    difference = ((old_logps - sampling_logps) * mask).nan_to_num(nan=0.0)
-    ratio = (difference.sum(1, keepdim=True) if level == "sequence" else difference).exp()
-    least, most = (-math.inf if bounds[0] is None else bounds[0]), (math.inf if bounds[1] is None else bounds[1])
-    if action == "truncate":
-        return ratio.clamp(least, most)
-    return ratio.masked_fill((ratio < least) | (ratio > most), 0.0)
-
-
-@torch.no_grad()
-def near_policy(logps: Tensor, sampled: Tensor, advantages: Tensor, mask: Tensor, *, threshold: float) -> Tensor:
-    """1 for each sequence [N, 1] that may train: a good one, or one whose mean log-ratio to the sampler is small.
-
-    See: DeepSeek-V3.2, arXiv:2512.02556, eq. 9. TRL: `off_policy_mask_threshold`.
-    """
-    drift = masked_mean((sampled - logps).nan_to_num(nan=0.0), mask, dim=1)
-    return ((advantages >= 0) | (drift <= threshold)).to(mask.dtype)
-
-
-@torch.no_grad()
-def high_entropy(entropies: Tensor, mask: Tensor, *, share: float) -> Tensor:
-    """True on the `share` of tokens at which the policy is least decided, [N, T].
-
-    See: *Beyond the 80/20 Rule*, arXiv:2506.01939. TRL: `top_entropy_quantile`.
-    """
-    alive = mask.bool()
-    if not alive.any():
-        return torch.zeros_like(alive)
-    return (entropies * mask >= torch.quantile(entropies[alive].float(), 1 - share)) & alive
-
-
-def without_truncated(mask: Tensor, is_truncated: Tensor) -> Tensor:
-    """The mask without completions that were cut at the length limit: `mask_truncated_completions`.
-
-    Args:
-        mask: [N, T]; is_truncated: [N].
-    """
-    return mask * (~is_truncated).unsqueeze(1).to(mask.dtype)
-
-
-def token_weights(
-    mask: Tensor,
-    *,
-    loss_type: str,
-    max_completion_length: int | None = None,
-    num_items_in_batch: float | Tensor | None = None,
-    gradient_accumulation_steps: int = 1,
-    steps_per_generation: int = 1,
-    num_processes: int = 1,
-) -> Tensor:
-    """What each token's loss is multiplied by before all are added up, [N, T]: the whole difference between the means.
-
-    grpo, sapo: 1/(N·length) · bnpo: 1/tokens of the micro-batch · dr_grpo: 1/(N·max_completion_length) · dapo, cispo,
-    vespo: 1/tokens of the update, of all processes, made from the generation batch's · luspo: 1/N.
-
-    See: DAPO arXiv:2503.14476, Dr. GRPO arXiv:2503.20783, CISPO arXiv:2506.13585, LUSPO arXiv:2602.05261.
-
-    >>> mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
-    >>> token_weights(mask, loss_type="grpo")
-    tensor([[0.2500, 0.2500],
-            [0.5000, 0.0000]])
-    """
-    rows, tokens = mask.shape[0], mask.sum().clamp(min=1.0)
-    if loss_type in ("grpo", "sapo"):
-        divisor = rows * mask.sum(1, keepdim=True).clamp(min=1.0)
-    elif loss_type == "bnpo":
-        divisor = tokens
-    elif loss_type == "dr_grpo":
-        divisor = rows * (max_completion_length or mask.shape[1])
-    elif loss_type == "luspo":
-        divisor = rows
-    else:
-        items = mask.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
-        return mask / (items.clamp(min=1.0) / num_processes * gradient_accumulation_steps / steps_per_generation)
-    return mask / divisor / gradient_accumulation_steps
-
-
-def masked_mean(values: Tensor, mask: Tensor, *, dim: int | None = None) -> Tensor:
-    """Mean over the tokens of the mask; 0 where there are none. `dim` keeps its place."""
-    if dim is None:
-        return (values * mask).sum() / mask.sum().clamp(min=1.0)
-    return (values * mask).sum(dim, keepdim=True) / mask.sum(dim, keepdim=True).clamp(min=1.0)
 
 
 def _check_inputs(loss_type, beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef):

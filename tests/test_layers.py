@@ -11,7 +11,7 @@ import grpo_nb
 PACKAGE = Path(__file__).parent.parent / "grpo_nb"
 # The one list of floors, from the ground up. A package (a folder) is one floor; its files may import each other.
 FLOORS = """
-advantages losses paradigms profiles templates rewards plots files data models credentials
+advantages tokens losses paradigms profiles templates rewards plots files data models credentials
 listeners mirror dashboards tracking configs columns guards fingerprints checkpoints resuming
 stops evaluate difficulty train export checks report publish
 """.split()
