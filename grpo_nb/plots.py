@@ -60,7 +60,7 @@ def curve(
         axes.plot(steps, values, marker, color=colour, markersize=3, alpha=0.35)
         axes.plot(steps, means, color=colour, linewidth=2)
         axes.annotate(key, (steps[-1], means[-1]), xytext=(4, 0), textcoords="offset points", color=colour, va="center")
-    _plain(axes, xlabel="optimizer step", ylabel=ylabel or (keys[0] if len(keys) == 1 else ""), title=title)
+    plain(axes, xlabel="optimizer step", ylabel=ylabel or (keys[0] if len(keys) == 1 else ""), title=title)
     axes.margins(x=0.02)
     return figure
 
@@ -91,7 +91,7 @@ def resumed(
         offset = -3 if side == "right" else 3
         axes.annotate(text, (step, top), xytext=(offset, 2), textcoords="offset points", ha=side, va="bottom")
     figure.legend(frameon=False, loc="outside lower center", ncols=3)
-    _plain(axes, xlabel="optimizer step", ylabel=ylabel or key)
+    plain(axes, xlabel="optimizer step", ylabel=ylabel or key)
     return figure
 
 
@@ -129,7 +129,7 @@ def before_after(
     axes.set_ylim(0, 1.3)  # room for the legend above a full bar
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     axes.legend(frameon=False, loc="upper left", ncols=2)
-    _plain(axes, ylabel="share of held-out completions", title=title)
+    plain(axes, ylabel="share of held-out completions", title=title)
     return figure
 
 
@@ -151,11 +151,12 @@ def bars(values: dict[str, float], *, xlabel: str, colour: str = COLOURS["policy
         )
     axes.axvline(0, color="black", linewidth=0.8)
     axes.margins(x=0.15)
-    _plain(axes, xlabel=xlabel, title=title)
+    plain(axes, xlabel=xlabel, title=title)
     return figure
 
 
-def _plain(axes, *, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
+def plain(axes, *, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
+    """Label axes, and take away the two lines that carry no scale."""
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=11, loc="left")

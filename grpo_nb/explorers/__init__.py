@@ -1,0 +1,17 @@
+"""Controls ↔ a function of the package ↔ a figure: one idea per file, to be turned by hand.
+
+| file          | question                                                                                      |
+|---------------|-----------------------------------------------------------------------------------------------|
+| `panel`       | (what the others share: named controls, presets, a picture that stays when no kernel runs)    |
+| `group`       | what advantages do these rewards give?                                                        |
+| `dead_groups` | how often do all completions of a prompt earn the same, so that nothing is learned?           |
+| `clipping`    | what does a token add to the objective, and which gradient, at this ratio to the old policy?  |
+| `levels`      | ratio of each token or of the sequence, and what is done with ratios that are too large       |
+| `lengths`     | how much does a token weigh in a short and in a long answer?                                  |
+| `kl`          | what do the three estimates of the KL divergence say, and how hard do they pull?              |
+| `sampling`    | what do temperature, top-p, top-k, min-p and the repetition penalty leave of a distribution?  |
+
+Each file but the first has three functions: `compute(...)` → numbers, `figure(numbers)` → Figure, and `explorer()` → a
+`Panel`, the last expression of a cell. Import the file, `from grpo_nb.explorers import clipping`, for importing the
+package alone loads no torch.
+"""
