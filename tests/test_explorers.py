@@ -22,7 +22,7 @@ def shown(request):
     module = importlib.import_module(f"grpo_nb.explorers.{request.param}")
     if module is sampling:
         policy, tokenizer, rows = request.getfixturevalue("small_policy")
-        return module.explorer(policy, tokenizer, rows[0]["question"])
+        return module.explorer(policy, tokenizer, rows[0]["problem"])
     return module.explorer()
 
 

@@ -1,0 +1,26 @@
+"""A learner's function against ours, in words: True if every case fits, False with the first that does not.
+
+| file       | functions                                 | the exercise is about                                  |
+|------------|-------------------------------------------|--------------------------------------------------------|
+| `contract` | (the decorator of the others)             | a stub that raises NotImplementedError: not attempted  |
+| `chances`  | `check_chance`, `check_signal`            | chance: a hit, a group that teaches                    |
+| `texts`    | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
+| `scores`   | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
+| `adapters` | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
+"""
+
+from grpo_nb.checks.adapters import check_is_trained, check_merge
+from grpo_nb.checks.chances import check_chance, check_signal
+from grpo_nb.checks.scores import check_advantages, check_reward
+from grpo_nb.checks.texts import check_completion_mask, check_template
+
+__all__ = [
+    "check_advantages",
+    "check_chance",
+    "check_completion_mask",
+    "check_is_trained",
+    "check_merge",
+    "check_reward",
+    "check_signal",
+    "check_template",
+]
