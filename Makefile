@@ -33,9 +33,11 @@ notebooks: .venv/ready-$(STACK)
 links: .venv/ready-$(STACK)
 	.venv/bin/python -m grpo_nb.publish links
 
-# Write the page of refused settings and data sets from the test cases that it shows.
+# Write the pages of docs/ from what the tests show: refused settings, meanings of the parameters, errata.
 docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tests.refusals
+	$(OFFLINE) .venv/bin/python -m tests.parameters
+	$(OFFLINE) .venv/bin/python -m tests.errata
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py

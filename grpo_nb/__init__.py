@@ -5,6 +5,7 @@ A module imports only modules above it in this table:
 
 | module        | responsibility, in one line                                                              |
 |---------------|------------------------------------------------------------------------------------------|
+| `shapes`      | the letters P G N T K V H, and the decorator that checks them at every call              |
 | `advantages`  | rewards [P, G] → advantages [P, G]; the odds of a hit and of a dead group                |
 | `tokens`      | which tokens count in a loss, and how much: masks, corrections, denominators             |
 | `losses`      | log-probs [N, T] → ratio, clip, KL, loss per token, reduction: TRL's eight losses        |
@@ -32,6 +33,7 @@ A module imports only modules above it in this table:
 | `difficulty`  | share of prompts that a policy solves sometimes: too hard, too easy, or right            |
 | `train`       | preflight the config in a second, assemble TRL's trainers, start or resume them          |
 | `export`      | adapter → proof that it learned → merged weights → reloaded                              |
+| `explorers`   | controls ↔ a function of the package ↔ a figure (one file per idea)                      |
 | `checks`      | `check_x(your_x)`: the learner's function against ours, in words                         |
 | `report`      | executed notebooks and the runs that they left → one HTML page                           |
 | `publish`     | notebooks → executed copies, committed outputs, links                                    |

@@ -5,18 +5,22 @@ apply is NaN here (None in a reward function), and counts in no mean.
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from grpo_nb import shapes
 
 TINY = 1e-4  # added to the standard deviation by TRL, so that equal rewards do not divide by zero
 
 
-def group_advantages(rewards: Tensor, *, scale_rewards: str = "group") -> Tensor:
+@shapes.shaped
+def group_advantages(rewards: Float[Tensor, "P G"], *, scale_rewards: str = "group") -> Float[Tensor, "P G"]:
     """Aᵢ = (rᵢ − mean of its group) / (std + 10⁻⁴), std over the group or over the batch, or without the division.
 
     Args:
-        rewards: [P, G]; NaN where a completion has none.
+        rewards: NaN where a completion has none.
         scale_rewards: "group", "batch" (std over all rewards, the mean is the group's all the same), or "none".
-    Returns: advantages [P, G]; 0 where the reward is NaN, and for a completion that is alone in its group.
+    Returns: advantages; 0 where the reward is NaN, and for a completion that is alone in its group.
     Raises: ValueError for another `scale_rewards`.
     See: Shao et al. 2024, arXiv:2402.03300, §4.1.2; "none" is Dr. GRPO, Liu et al. 2025, arXiv:2503.20783. TRL:
         `GRPOTrainer._generate_and_score_completions`.
@@ -34,24 +38,25 @@ def group_advantages(rewards: Tensor, *, scale_rewards: str = "group") -> Tensor
     return distance.nan_to_num(nan=0.0)
 
 
+@shapes.shaped
 def combine_rewards(
-    per_function: Tensor,
+    per_function: Float[Tensor, "N K"],
     *,
     num_generations: int,
     reward_weights: list[float] | None = None,
     scale_rewards: str = "group",
     multi_objective_aggregation: str = "sum_then_normalize",
-) -> Tensor:
+) -> Float[Tensor, " N"]:
     """Advantages of completions that several functions scored: add up and compare, or compare and add up.
 
     Args:
-        per_function: [N, K], group after group; NaN where a function does not apply.
+        per_function: group after group; NaN where a function does not apply.
         num_generations: G.
         reward_weights: K factors; None weighs all alike.
         scale_rewards: as in `group_advantages`; "normalize_then_sum" does without it.
         multi_objective_aggregation: "sum_then_normalize", or "normalize_then_sum": each function within its group
             first, then the sum over the batch.
-    Returns: advantages [N]; 0 for a completion that no function scored.
+    Returns: advantages; 0 for a completion that no function scored.
     Raises: ValueError if N is no multiple of G, for a wrong number of weights, or an unknown aggregation.
     See: "normalize_then_sum" is GDPO, arXiv:2601.05242. TRL: the same names.
 

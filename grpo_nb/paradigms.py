@@ -14,52 +14,61 @@ DPO's constant factor β; here it is in, so that coefficient · ∇ log π is th
 """
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from grpo_nb import advantages
+from grpo_nb import advantages, shapes
 
 
-def sft_coefficient(mask: Tensor) -> Tensor:
-    """1 for every token of a demonstration, [N, T]."""
+@shapes.shaped
+def sft_coefficient(mask: Shaped[Tensor, "N T"]) -> Shaped[Tensor, "N T"]:
+    """1 for every token of a demonstration."""
     return mask
 
 
-def rft_coefficient(is_right: Tensor, mask: Tensor) -> Tensor:
+@shapes.shaped
+def rft_coefficient(is_right: Bool[Tensor, " N"], mask: Shaped[Tensor, "N T"]) -> Shaped[Tensor, "N T"]:
     """1 for the tokens of right completions, 0 for the others: imitation of what happened to be right.
 
-    Args:
-        is_right: [N], bool.
     See: arXiv:2402.03300, appendix A.1.
     """
     return mask * is_right.unsqueeze(1)
 
 
+@shapes.shaped
 def dpo_coefficient(
-    chosen_logps: Tensor,
-    rejected_logps: Tensor,
-    ref_chosen_logps: Tensor,
-    ref_rejected_logps: Tensor,
+    chosen_logps: Float[Tensor, " N"],
+    rejected_logps: Float[Tensor, " N"],
+    ref_chosen_logps: Float[Tensor, " N"],
+    ref_rejected_logps: Float[Tensor, " N"],
     *,
     beta: float = 0.1,
-) -> Tensor:
+) -> Float[Tensor, " N"]:
     """β σ(β (log π/π_ref of the rejected − of the chosen)): + for the tokens of the chosen one, − for the others.
 
     Args:
-        chosen_logps: log-prob of the whole answer, [N]; the others alike.
-    Returns: [N], positive: large while the rejected answer is preferred, towards 0 as the pair is told apart.
+        chosen_logps: log-prob of the whole answer; the others alike.
+    Returns: positive: large while the rejected answer is preferred, towards 0 as the pair is told apart.
     See: Rafailov et al. 2023, arXiv:2305.18290, §4 (gradient of the loss).
     """
     margin = (rejected_logps - ref_rejected_logps) - (chosen_logps - ref_chosen_logps)
     return beta * torch.sigmoid(beta * margin)
 
 
-def ppo_coefficient(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
-    """Generalised advantage estimate Aₜ = Σₗ (γλ)ˡ (rₜ₊ₗ + γ Vₜ₊ₗ₊₁ − Vₜ₊ₗ), [N, T]; V is 0 after the last token.
+@shapes.shaped
+def ppo_coefficient(
+    rewards: Float[Tensor, "N T"],
+    values: Float[Tensor, "N T"],
+    mask: Shaped[Tensor, "N T"],
+    *,
+    gamma: float = 1.0,
+    lam: float = 0.95,
+) -> Float[Tensor, "N T"]:
+    """Generalised advantage estimate Aₜ = Σₗ (γλ)ˡ (rₜ₊ₗ + γ Vₜ₊ₗ₊₁ − Vₜ₊ₗ); V is 0 after the last token.
 
     Args:
-        rewards: per token, [N, T]; usually 0 but for the last one.
-        values: of a value model before each token, [N, T].
-        mask: [N, T].
+        rewards: per token; usually 0 but for the last one.
+        values: of a value model before each token.
     See: Schulman et al. 2015, arXiv:1506.02438, eq. 16.
 
     >>> ppo_coefficient(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.75]]), torch.ones(1, 2), lam=1.0)
@@ -73,14 +82,19 @@ def ppo_coefficient(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: flo
     return found
 
 
+@shapes.shaped
 def grpo_coefficient(
-    group_rewards: Tensor, logps: Tensor, ref_logps: Tensor, mask: Tensor, *, beta: float = 0.04
-) -> Tensor:
-    """Aᵢ + β (π_ref/πθ − 1), [N, T]: outcome supervision, the same advantage for every token of a completion.
+    group_rewards: Float[Tensor, "P G"],
+    logps: Float[Tensor, "P*G T"],
+    ref_logps: Float[Tensor, "P*G T"],
+    mask: Shaped[Tensor, "P*G T"],
+    *,
+    beta: float = 0.04,
+) -> Float[Tensor, "P*G T"]:
+    """Aᵢ + β (π_ref/πθ − 1): outcome supervision, the same advantage for every token of a completion.
 
     Args:
-        group_rewards: [P, G].
-        logps, ref_logps: per token, [N, T].
+        logps: log πθ of each token, N = P·G rows, group after group; `ref_logps` of the reference.
     See: arXiv:2402.03300, appendix A.1, GRPO.
     """
     pull = torch.exp(ref_logps - logps) - 1

@@ -6,13 +6,22 @@ The letters: N completions, T tokens of the longest; a mask [N, T] is 1 on the t
 import math
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from grpo_nb import shapes
 
+
+@shapes.shaped
 @torch.no_grad()
 def sampling_ratio(
-    old_logps: Tensor, sampling_logps: Tensor, mask: Tensor, *, mode: str = "sequence_mask", bounds=(None, 3.0)
-) -> Tensor:
+    old_logps: Float[Tensor, "N T"],
+    sampling_logps: Float[Tensor, "N T"],
+    mask: Shaped[Tensor, "N T"],
+    *,
+    mode: str = "sequence_mask",
+    bounds: tuple[float | None, float | None] = (None, 3.0),
+) -> Float[Tensor, "N #T"]:
     """π_old as the trainer computes it over π as vLLM sampled it, kept within bounds.
 
     Args:
@@ -35,8 +44,16 @@ def sampling_ratio(
     return ratio.masked_fill((ratio < least) | (ratio > most), 0.0)
 
 
+@shapes.shaped
 @torch.no_grad()
-def near_policy(logps: Tensor, sampled: Tensor, advantages: Tensor, mask: Tensor, *, threshold: float) -> Tensor:
+def near_policy(
+    logps: Float[Tensor, "N T"],
+    sampled: Float[Tensor, "N T"],
+    advantages: Float[Tensor, "N 1"],
+    mask: Shaped[Tensor, "N T"],
+    *,
+    threshold: float,
+) -> Shaped[Tensor, "N 1"]:
     """1 for each sequence [N, 1] that may train: a good one, or one whose mean log-ratio to the sampler is small.
 
     See: DeepSeek-V3.2, arXiv:2512.02556, eq. 9. TRL: `off_policy_mask_threshold`.
@@ -45,8 +62,9 @@ def near_policy(logps: Tensor, sampled: Tensor, advantages: Tensor, mask: Tensor
     return ((advantages >= 0) | (drift <= threshold)).to(mask.dtype)
 
 
+@shapes.shaped
 @torch.no_grad()
-def high_entropy(entropies: Tensor, mask: Tensor, *, share: float) -> Tensor:
+def high_entropy(entropies: Float[Tensor, "N T"], mask: Shaped[Tensor, "N T"], *, share: float) -> Bool[Tensor, "N T"]:
     """True on the `share` of tokens at which the policy is least decided, [N, T].
 
     See: *Beyond the 80/20 Rule*, arXiv:2506.01939. TRL: `top_entropy_quantile`.
@@ -57,7 +75,8 @@ def high_entropy(entropies: Tensor, mask: Tensor, *, share: float) -> Tensor:
     return (entropies * mask >= torch.quantile(entropies[alive].float(), 1 - share)) & alive
 
 
-def without_truncated(mask: Tensor, is_truncated: Tensor) -> Tensor:
+@shapes.shaped
+def without_truncated(mask: Shaped[Tensor, "N T"], is_truncated: Bool[Tensor, " N"]) -> Shaped[Tensor, "N T"]:
     """The mask without completions that were cut at the length limit: `mask_truncated_completions`.
 
     Args:
@@ -66,8 +85,9 @@ def without_truncated(mask: Tensor, is_truncated: Tensor) -> Tensor:
     return mask * (~is_truncated).unsqueeze(1).to(mask.dtype)
 
 
+@shapes.shaped
 def token_weights(
-    mask: Tensor,
+    mask: Shaped[Tensor, "N T"],
     *,
     loss_type: str,
     max_completion_length: int | None = None,
@@ -75,7 +95,7 @@ def token_weights(
     gradient_accumulation_steps: int = 1,
     steps_per_generation: int = 1,
     num_processes: int = 1,
-) -> Tensor:
+) -> Float[Tensor, "N T"]:
     """What each token's loss is multiplied by before all are added up, [N, T]: the whole difference between the means.
 
     grpo, sapo: 1/(N·length) · bnpo: 1/tokens of the micro-batch · dr_grpo: 1/(N·max_completion_length) · dapo, cispo,
@@ -103,7 +123,10 @@ def token_weights(
     return mask / divisor / gradient_accumulation_steps
 
 
-def masked_mean(values: Tensor, mask: Tensor, *, dim: int | None = None) -> Tensor:
+@shapes.shaped
+def masked_mean(
+    values: Float[Tensor, "N T"], mask: Shaped[Tensor, "N T"], *, dim: int | None = None
+) -> Float[Tensor, "..."]:
     """Mean over the tokens of the mask; 0 where there are none. `dim` keeps its place."""
     if dim is None:
         return (values * mask).sum() / mask.sum().clamp(min=1.0)

@@ -1,0 +1,165 @@
+"""One loss of the pieces: TRL's eight, with every option."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from grpo_nb import shapes, tokens
+from grpo_nb.losses.divergences import kl_k3
+from grpo_nb.losses.surrogates import CLIPPED, clip_side, clipped_surrogate, gamma_weights, importance_ratio, soft_gate
+
+LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss and what it was made of.
+
+    Attributes:
+        loss: the scalar that is differentiated.
+        per_token: [N, T] or [N, 1], before the reduction; the KL penalty is in it.
+        ratio: importance ratio ρ, [N, T], or [N, 1] at sequence level.
+        kl: [N, T], None without a reference.
+        clipped: −1 where clipping from below stops the gradient, +1 from above, 0 elsewhere; the shape of `ratio`.
+        weights: [N, T]: how much each token's loss counts; `loss` is Σ weights · per_token, minus the entropy bonus.
+    """
+
+    loss: Tensor
+    per_token: Tensor
+    ratio: Tensor
+    kl: Tensor | None
+    clipped: Tensor
+    weights: Tensor
+
+
+@shapes.shaped
+def grpo_loss(
+    logps: Float[Tensor, "N T"],
+    advantages: Float[Tensor, " N"],
+    mask: Shaped[Tensor, "N T"],
+    *,
+    old_logps: Float[Tensor, "N T"] | None = None,
+    ref_logps: Float[Tensor, "N T"] | None = None,
+    sampling_logps: Float[Tensor, "N T"] | None = None,
+    entropies: Float[Tensor, "N T"] | None = None,
+    loss_type: str = "dapo",
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    delta: float | None = None,
+    beta: float = 0.0,
+    use_bias_correction_kl: bool = True,
+    importance_sampling_level: str = "token",
+    sapo_temperature_pos: float = 1.0,
+    sapo_temperature_neg: float = 1.05,
+    vespo_k_pos: float = 2.0,
+    vespo_lambda_pos: float = 3.0,
+    vespo_k_neg: float = 3.0,
+    vespo_lambda_neg: float = 2.0,
+    off_policy_mask_threshold: float | None = None,
+    top_entropy_quantile: float = 1.0,
+    entropy_coef: float = 0.0,
+    vllm_importance_sampling_mode: str = "sequence_mask",
+    vllm_importance_sampling_clip_max: float | None = 3.0,
+    vllm_importance_sampling_clip_min: float | None = None,
+    max_completion_length: int | None = None,
+    num_items_in_batch: float | Tensor | None = None,
+    gradient_accumulation_steps: int = 1,
+    steps_per_generation: int = 1,
+    num_processes: int = 1,
+) -> Loss:
+    """GRPO's loss of one micro-batch, in all the variants that TRL knows.
+
+    Args:
+        logps: log πθ of each sampled token in nats; carries the gradient.
+        advantages: one for each completion.
+        mask: 1 on the tokens of the completion.
+        old_logps: log-probs when the policy sampled; None: they are those of now.
+        ref_logps: of the reference; needed if `beta` is not 0.
+        sampling_logps: as vLLM computed them; corrects for its rounding (needs `old_logps`).
+        entropies: of the policy at each place, in nats; needed for `top_entropy_quantile` and `entropy_coef`.
+        max_completion_length: the denominator of dr_grpo; None: T.
+        num_items_in_batch: tokens of the whole generation batch over all processes; None: those of `mask`.
+    Returns: `Loss`.
+    Raises: ValueError for an unknown loss type or level, or a missing input.
+    See: TRL's `GRPOTrainer._compute_loss`, to which this is equal in value and gradient (tests/test_losses.py).
+    """
+    _check_inputs(loss_type, beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef)
+    advantages, old_logps = advantages.unsqueeze(1), logps.detach() if old_logps is None else old_logps
+    high = epsilon if epsilon_high is None else epsilon_high
+    log_ratio = logps - old_logps  # [N, T]
+    ratio = importance_ratio(log_ratio, mask, level=importance_sampling_level)
+    correction = None
+    if sampling_logps is not None:
+        bounds = (vllm_importance_sampling_clip_min, vllm_importance_sampling_clip_max)
+        correction = tokens.sampling_ratio(
+            old_logps, sampling_logps, mask, mode=vllm_importance_sampling_mode, bounds=bounds
+        )
+    if loss_type in CLIPPED:
+        per_token = clipped_surrogate(ratio, advantages, epsilon=epsilon, epsilon_high=high, delta=delta)
+    elif loss_type == "cispo":
+        per_token = -ratio.clamp(max=high).detach() * advantages * logps
+    elif loss_type == "sapo":
+        temperatures = (sapo_temperature_pos, sapo_temperature_neg)
+        per_token = -soft_gate(ratio, advantages, temperatures=temperatures) * advantages
+    else:
+        shape = ((vespo_k_pos, vespo_lambda_pos), (vespo_k_neg, vespo_lambda_neg))
+        phi = gamma_weights(log_ratio, advantages, mask, correction=correction, k_and_lambda=shape)
+        per_token = -phi * advantages * logps
+    kept = None
+    if off_policy_mask_threshold is not None:
+        sampled = old_logps if sampling_logps is None else sampling_logps
+        per_token = per_token * tokens.near_policy(
+            logps, sampled, advantages, mask, threshold=off_policy_mask_threshold
+        )
+    if top_entropy_quantile < 1.0:
+        kept = tokens.high_entropy(entropies, mask, share=top_entropy_quantile)
+        per_token = per_token * kept
+    if correction is not None and loss_type != "vespo":
+        per_token = per_token * correction
+    kl = None
+    if beta != 0.0:
+        kl = kl_k3(logps, ref_logps) * (ratio if use_bias_correction_kl else 1.0)
+        per_token = per_token + beta * kl
+    weights = tokens.token_weights(
+        mask,
+        loss_type=loss_type,
+        max_completion_length=max_completion_length,
+        num_items_in_batch=num_items_in_batch,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        steps_per_generation=steps_per_generation,
+        num_processes=num_processes,
+    )
+    loss = (per_token * weights).sum()
+    if entropy_coef:
+        acting = mask if kept is None else mask * kept
+        loss = loss - entropy_coef * tokens.masked_mean(entropies, acting) / gradient_accumulation_steps
+    clipped = clip_side(ratio, advantages, epsilon=epsilon, epsilon_high=high, loss_type=loss_type)
+    return Loss(loss, per_token, ratio, kl, clipped, weights)
+
+
+@shapes.shaped
+def aggregate(per_token: Float[Tensor, "N T"], mask: Shaped[Tensor, "N T"], **denominators) -> Float[Tensor, ""]:
+    """Σ weight · loss over all tokens: the mean that gives a loss type its name.
+
+    Args:
+        denominators: `loss_type` and the other keywords of `tokens.token_weights`.
+
+    >>> from torch import tensor
+    >>> aggregate(tensor([[1.0, 1.0], [4.0, 9.0]]), tensor([[1, 1], [1, 0]]), loss_type="bnpo")
+    tensor(2.)
+    """
+    return (per_token * tokens.token_weights(mask, **denominators)).sum()
+
+
+def _check_inputs(loss_type, beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef):
+    if loss_type not in LOSS_TYPES:
+        raise ValueError(f"loss_type must be one of {', '.join(LOSS_TYPES)} (got {loss_type!r}). Try 'dapo'.")
+    for is_missing, needed, why in [
+        (beta != 0.0 and ref_logps is None, "ref_logps", f"beta = {beta}"),
+        (sampling_logps is not None and old_logps is None, "old_logps", "sampling_logps"),
+        (top_entropy_quantile < 1.0 and entropies is None, "entropies", "top_entropy_quantile below 1"),
+        (bool(entropy_coef) and entropies is None, "entropies", f"entropy_coef = {entropy_coef}"),
+    ]:
+        if is_missing:
+            raise ValueError(f"{why} must come with {needed} (got None). Pass {needed}=…, or leave the other out.")
