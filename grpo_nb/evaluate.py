@@ -42,7 +42,7 @@ def completions(
     if not isinstance(texts[0], str):
         texts = tokenizer.apply_chat_template(texts, tokenize=False, add_generation_prompt=True)
     step, out = max(1, batch_size // many), []
-    with torch.no_grad(), torch.random.fork_rng(), _evaluation_mode(policy):
+    with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(policy):
         torch.manual_seed(seed)
         for start in range(0, len(texts), step):
             batch = tokenizer(
@@ -66,7 +66,8 @@ def completions(
 
 
 @contextlib.contextmanager
-def _evaluation_mode(policy):
+def evaluation_mode(policy):
+    """Within it dropout is off; afterwards the policy is in the mode that it was in."""
     was_training = policy.training
     policy.eval()
     try:

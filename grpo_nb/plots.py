@@ -163,11 +163,20 @@ def plain(axes, *, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def png_data_uri(figure: Figure, dpi: int = 110) -> str:
-    """The figure as a data URI, to stand in an <img> of a page that has to be one file."""
-    buffer = io.BytesIO()
+def png(figure: Figure, dpi: int = 110) -> str:
+    """The figure as a PNG of at most 64 colours, in base64: a third of the bytes, and a notebook keeps many of them."""
+    from PIL import Image
+
+    buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    drawn = Image.open(buffer).convert("RGB")
+    drawn.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def png_data_uri(figure: Figure) -> str:
+    """The figure as a data URI, to stand in an <img> of a page that has to be one file."""
+    return "data:image/png;base64," + png(figure)
 
 
 def show(figure: Figure, alt: str) -> None:

@@ -141,12 +141,18 @@ def clean(notebook: dict) -> dict:
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
             for output in cell["outputs"]:
-                output.get("data", {}).pop(WIDGET_VIEW, None)
+                _one_picture(output.get("data", {}))
     if problems := output_problems(notebook):
         raise ValueError(
             f"committed outputs must hold no error, absolute path or token (got: {'; '.join(problems)}). Print less."
         )
     return notebook
+
+
+def _one_picture(data: dict) -> None:
+    """Leave of an explorer what needs no kernel, and its picture once: in the page, with its alt text."""
+    if data.pop(WIDGET_VIEW, None) and "text/html" in data:
+        data.pop("image/png", None)
 
 
 def _output_text(output: dict) -> str:

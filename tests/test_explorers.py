@@ -160,7 +160,20 @@ def test_whole_numbers_have_whole_fields():
     assert isinstance(shown.fields["size"], ipywidgets.BoundedIntText)
 
 
-@pytest.mark.parametrize("line", ["", "1 two 3", "nan 1", "1 inf", "1 " * 17, "1e9", "9" * 5000])
+@pytest.mark.parametrize(
+    "line", ["", "1 two 3", "nan 1", "1 inf", "1 " * 17, "1e9", "9" * 5000, "1 " + " " * 600 + "x"]
+)
 def test_a_typed_line_must_be_numbers(line):
-    with pytest.raises(ValueError, match=r"rewards must be 1 to 16 numbers .* \(got '.*'\)\. Try 1 0 0 1\."):
-        panel.numbers_in(line, what="rewards")
+    with pytest.raises(
+        ValueError, match=r"rewards must be 1 to 16 numbers from -1e\+06 .* \(got '.*'\)\. Try 1 0 0 1\."
+    ):
+        panel.numbers_in(line, what="rewards", example="1 0 0 1")
+
+
+def test_whole_numbers_and_absent_ones():
+    assert panel.numbers_in("3,4 5", what="lengths", example="3", bounds=(1, 9)) == [3, 4, 5]
+    for line in ("3.5", "0", "10", "-"):
+        with pytest.raises(ValueError, match=r"1 to 16 whole numbers from 1 to 9 with"):
+            panel.numbers_in(line, what="lengths", example="3", bounds=(1, 9))
+    first, second = panel.numbers_in("1 None", what="rewards", example="1", absent=("-", "none"))
+    assert first == 1 and second != second

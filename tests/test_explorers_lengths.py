@@ -120,7 +120,7 @@ def test_the_words_follow_the_controls():
 # Refusal.
 @pytest.mark.parametrize("line", ["", "0", "20 x", "2.5", "-3", "nan", "1e2", "4097", "9" * 5000, "1 " * 7, "²"])
 def test_a_line_must_be_lengths(line):
-    with pytest.raises(ValueError, match=r"lengths must be 1 to 6 whole numbers of tokens, 1 to 4096 .*Try 20 60 200"):
+    with pytest.raises(ValueError, match=r"lengths must be 1 to 6 whole numbers from 1 to 4096 .*Try 20 60 200"):
         lengths.compute(lengths=line)
 
 

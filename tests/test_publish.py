@@ -77,6 +77,18 @@ def test_clean_keeps_results_and_drops_noise():
     nbformat.validate(tidy)
 
 
+def test_clean_keeps_an_explorers_picture_once_and_any_other():
+    html = '<img alt="a curve" src="data:image/png;base64,AA==">'
+    view = {publish.WIDGET_VIEW: {"model_id": "0"}, "text/plain": "a curve", "image/png": "AA=="}
+    for data, kept in [
+        ({**view, "text/html": html}, {"text/plain", "text/html"}),
+        (view, {"text/plain", "image/png"}),
+        ({"text/html": html, "image/png": "AA=="}, {"text/html", "image/png"}),
+    ]:
+        tidy = publish.clean(with_output(output_type="display_data", data=data))
+        assert set(tidy.cells[0].outputs[0].data) == kept
+
+
 # Law.
 @pytest.mark.parametrize(
     "text",

@@ -6,11 +6,13 @@
 | `chances`  | `check_chance`, `check_signal`            | chance: a hit, a group that teaches                    |
 | `texts`    | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
 | `scores`   | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
+| `losses`   | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
 | `adapters` | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
 from grpo_nb.checks.chances import check_chance, check_signal
+from grpo_nb.checks.losses import check_surrogate, check_token_weights
 from grpo_nb.checks.scores import check_advantages, check_reward
 from grpo_nb.checks.texts import check_completion_mask, check_template
 
@@ -22,5 +24,7 @@ __all__ = [
     "check_merge",
     "check_reward",
     "check_signal",
+    "check_surrogate",
     "check_template",
+    "check_token_weights",
 ]

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import advantages, plots
-from grpo_nb.explorers.panel import Choice, Panel, Words
+from grpo_nb.explorers.panel import Choice, Panel, Words, numbers_in
 
 NOT_APPLICABLE = ("-", "none")  # typed for a reward that does not apply; NaN in the tensor
 MOST = 16
@@ -44,9 +44,10 @@ def compute(*, rewards: str = "1 0 0 0", scale_rewards: str = "group", other_rew
         other_rewards: those of a second prompt of the batch, as many as `rewards`; empty for none.
     Raises: ValueError for what is no number, for too few or too many, and for groups of two sizes.
     """
-    groups = [rewards_in(rewards, what="rewards")]
+    typed = {"count": (2, MOST), "absent": NOT_APPLICABLE, "example": "1 0 0 1"}
+    groups = [numbers_in(rewards, what="rewards", **typed)]
     if other_rewards.strip():
-        groups.append(rewards_in(other_rewards, what="other_rewards"))
+        groups.append(numbers_in(other_rewards, what="other_rewards", **typed))
     sizes = [len(group) for group in groups]
     if min(sizes) != max(sizes):
         raise ValueError(
@@ -63,26 +64,6 @@ def compute(*, rewards: str = "1 0 0 0", scale_rewards: str = "group", other_rew
         scale_rewards,
         [_reason(group) for group in batch],
     )
-
-
-def rewards_in(text: str, *, what: str) -> list[float]:
-    """The rewards of a typed line, of a million at most; NaN for "-" or "none".
-
-    >>> rewards_in("1 0 -", what="rewards")
-    [1.0, 0.0, nan]
-    """
-    words = text.replace(",", " ").lower().split()
-    try:
-        rewards = [float("nan") if word in NOT_APPLICABLE else float(word) for word in words]
-    except ValueError:
-        rewards = []
-    is_good = [abs(reward) <= 1e6 or word in NOT_APPLICABLE for reward, word in zip(rewards, words, strict=False)]
-    if not 2 <= len(rewards) <= MOST or not all(is_good):
-        raise ValueError(
-            f"{what} must be 2 to {MOST} numbers, or - where a reward does not apply, with spaces between "
-            f"(got {text[:60]!r}). Try 1 0 0 1."
-        )
-    return rewards
 
 
 def figure(groups: Groups) -> Figure:

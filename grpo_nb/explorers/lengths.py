@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import losses, plots, tokens
-from grpo_nb.explorers.panel import Number, Panel, Words
+from grpo_nb.explorers.panel import Number, Panel, Words, numbers_in
 
 MOST_ANSWERS, LONGEST, LONGEST_OTHER = 6, 4096, 256  # answers, tokens, tokens
 STYLES = {  # of a family, by its first loss type
@@ -53,7 +53,9 @@ def compute(
         other_lengths: tokens of each answer of the others.
     Raises: ValueError for a bad line, or an answer longer than `max_completion_length`.
     """
-    sizes = sorted(lengths_in(lengths))
+    sizes = sorted(
+        numbers_in(lengths, what="lengths", count=(1, MOST_ANSWERS), bounds=(1, LONGEST), example="20 60 200")
+    )
     if sizes[-1] > max_completion_length:
         raise ValueError(
             "max_completion_length must be at least the longest answer, which sampling would have cut there "
@@ -75,22 +77,6 @@ def compute(
     token = {loss_type: weight[:, 0] for loss_type, weight in weights.items()}
     answer = {loss_type: weight.sum(1) for loss_type, weight in weights.items()}
     return Weights(sizes, token, answer, alike(token), items)
-
-
-def lengths_in(text: str) -> list[int]:
-    """The lengths of a typed line, whole numbers of tokens.
-
-    >>> lengths_in("20, 60 200")
-    [20, 60, 200]
-    """
-    words = text.replace(",", " ").split()
-    is_good = [word.isdecimal() and len(word) <= 9 and 1 <= int(word) <= LONGEST for word in words]
-    if not 1 <= len(words) <= MOST_ANSWERS or not all(is_good):
-        raise ValueError(
-            f"lengths must be 1 to {MOST_ANSWERS} whole numbers of tokens, 1 to {LONGEST} each, with spaces between "
-            f"(got {text[:60]!r}). Try 20 60 200."
-        )
-    return [int(word) for word in words]
 
 
 def alike(weights: dict[str, torch.Tensor]) -> list[tuple[str, ...]]:

@@ -4,8 +4,7 @@ A `Panel` is not a widget but holds one. Where a kernel runs, Jupyter shows the 
 printed page shows the picture of the first setting, with its numbers in words beneath it and as its alt text.
 """
 
-import base64
-import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ from matplotlib.figure import Figure
 from grpo_nb import plots
 
 NONE = "—"  # the preset of a setting made by hand
-DPI = 110
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,7 @@ class Panel:
         except ValueError as error:
             self.view.value = f'{self._html()}<p role="alert"><b>{plots.safe_text(error)}</b></p>'
             return
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI)
-        self._png = base64.b64encode(buffer.getvalue()).decode()
+        self._png = plots.png(figure)
         self.view.value = self._html()
 
     def _html(self) -> str:
@@ -128,22 +124,38 @@ class Panel:
         }
 
 
-def numbers_in(text: str, *, what: str, least: int = 1, most: int = 16) -> list[float]:
+def numbers_in(
+    text: str,
+    *,
+    what: str,
+    example: str,
+    count: tuple[int, int] = (1, 16),
+    bounds: tuple[float, float] = (-1e6, 1e6),
+    absent: tuple[str, ...] = (),
+) -> list[float]:
     """The numbers of a typed line, separated by spaces or commas.
 
-    Raises: ValueError if there are too few or too many, or something else is among them.
+    Args:
+        what, example: name and good value of the line, for the refusal.
+        count: at least and at most so many.
+        bounds: least and largest number; only whole numbers pass if both are whole.
+        absent: words for a number that is not there: NaN.
+    Raises: ValueError if there are too few, too many, too large ones, or something else is among them.
 
-    >>> numbers_in("1, 0 0.5", what="rewards")
-    [1.0, 0.0, 0.5]
+    >>> numbers_in("1, 0 -", what="rewards", example="1 0", absent=("-",))
+    [1.0, 0.0, nan]
     """
-    words = text[:500].replace(",", " ").split()
+    words, is_whole = text.replace(",", " ").lower().split(), all(isinstance(bound, int) for bound in bounds)
     try:
-        found = [float(word) for word in words]
-    except ValueError:
-        found = [float("nan")]
-    if not least <= len(found) <= most or any(abs(number) > 1e6 or number != number for number in found):
+        found = [math.nan if word in absent else (int if is_whole else float)(word) for word in words]
+    except ValueError:  # no number, or one with more digits than Python reads
+        found = []
+    fits = [word in absent or bounds[0] <= number <= bounds[1] for word, number in zip(words, found, strict=False)]
+    if not count[0] <= len(found) <= count[1] or not all(fits):
+        blank = f", or {absent[0]} where there is none," if absent else ""
         raise ValueError(
-            f"{what} must be {least} to {most} numbers with spaces between (got {text[:60]!r}). Try 1 0 0 1."
+            f"{what} must be {count[0]} to {count[1]} {'whole ' * is_whole}numbers from {bounds[0]:g} to {bounds[1]:g}"
+            f"{blank} with spaces between (got {text[:60]!r}). Try {example}."
         )
     return found
 
