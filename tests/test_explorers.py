@@ -69,6 +69,8 @@ def test_the_picture_is_told_in_words_with_numbers(shown):
 def test_few_controls_each_with_a_name(shown):
     assert 2 <= len(shown.fields) <= 6
     assert [field.description for field in shown.fields.values()] == list(shown.fields)
+    for name, field in shown.fields.items():  # a name that is too long would leave nothing to type in
+        assert int(field.layout.width.removesuffix("ch")) >= len(name) + len(str(field.value)) + 4
 
 
 def test_every_slider_stands_beside_a_named_field(shown):

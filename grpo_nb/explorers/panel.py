@@ -63,7 +63,7 @@ class Panel:
             self.fields[name], shown = _field(name, control)
             boxes.append(shown)
         if self.presets:
-            self.preset = ipywidgets.Dropdown(options=[NONE, *self.presets], description="preset", **_look())
+            self.preset = _choice("preset", [NONE, *self.presets], NONE)
             self.preset.observe(self._take_preset, names="value")
             boxes.insert(0, self.preset)
         self.view = ipywidgets.HTML()
@@ -92,7 +92,8 @@ class Panel:
     def _html(self) -> str:
         words = plots.safe_text(self.caption)
         picture = f'<img alt="{words}" src="data:image/png;base64,{self._png}" style="max-width:100%">'
-        return f'<figure style="margin:0">{picture}<figcaption style="max-width:44em">{words}</figcaption></figure>'
+        caption = f'<figcaption style="max-width:46em;line-height:1.4">{words}</figcaption>'
+        return f'<figure style="margin:0">{picture}{caption}</figure>'
 
     def _follow(self, _change) -> None:
         if self._is_taking:
@@ -160,13 +161,18 @@ def numbers_in(
     return found
 
 
-def _look() -> dict:
+def _look(name: str, characters: int) -> dict:
+    """The whole name as description, and room for so many characters: ipywidgets takes both from one width."""
     import ipywidgets
 
-    return {
-        "style": {"description_width": "initial"},
-        "layout": ipywidgets.Layout(width="auto", margin="2px 12px 2px 0"),
-    }
+    layout = ipywidgets.Layout(width=f"{len(name) + characters}ch", margin="2px 12px 2px 0")
+    return {"description": name, "style": {"description_width": "initial"}, "layout": layout}
+
+
+def _choice(name: str, options: list, value: object):
+    import ipywidgets
+
+    return ipywidgets.Dropdown(options=options, value=value, **_look(name, 8 + max(len(str(o)) for o in options)))
 
 
 def _field(name: str, control: Number | Choice | Words):
@@ -174,19 +180,18 @@ def _field(name: str, control: Number | Choice | Words):
     import ipywidgets
 
     if isinstance(control, Choice):
-        field = ipywidgets.Dropdown(options=list(control.options), value=control.value, description=name, **_look())
+        field = _choice(name, list(control.options), control.value)
         return field, field
     if isinstance(control, Words):
-        field = ipywidgets.Text(control.value, description=name, continuous_update=False, **_look())
+        room = _look(name, max(20, len(control.value) + 6))
+        field = ipywidgets.Text(control.value, continuous_update=False, **room)
         return field, field
     limits = {"value": control.value, "min": control.least, "max": control.most, "step": control.step}
     is_whole = all(isinstance(number, int) for number in limits.values())
-    field = (ipywidgets.BoundedIntText if is_whole else ipywidgets.BoundedFloatText)(
-        **limits, description=name, style={"description_width": "initial"}, layout=ipywidgets.Layout(width="13em")
-    )
+    field = (ipywidgets.BoundedIntText if is_whole else ipywidgets.BoundedFloatText)(**limits, **_look(name, 12))
     # A slider has no name in a screen reader; the field beside it has, and takes the same keys.
     slider = (ipywidgets.IntSlider if is_whole else ipywidgets.FloatSlider)(
-        **limits, readout=False, continuous_update=False, layout=ipywidgets.Layout(width="9em")
+        **limits, readout=False, continuous_update=False, layout=ipywidgets.Layout(width="9em", margin="2px 12px 2px 0")
     )
     ipywidgets.link((field, "value"), (slider, "value"))
-    return field, ipywidgets.HBox([field, slider], layout=ipywidgets.Layout(margin="2px 12px 2px 0"))
+    return field, ipywidgets.HBox([field, slider])

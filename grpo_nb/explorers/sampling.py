@@ -159,8 +159,8 @@ def caption(shares: Shares) -> str:
     )
 
 
-def explorer(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> Panel:
-    """Controls: the five sampling settings of `GRPOConfig`. The policy runs once, here.
+def next_logits(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> tuple[Tensor, list[int]]:
+    """Logits of the token that comes next, [V], and the ids before it.
 
     Args:
         prompt: text of a question, or messages.
@@ -170,7 +170,13 @@ def explorer(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> Pa
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     ids = ids + tokenizer(begun, add_special_tokens=False)["input_ids"]
     with torch.no_grad(), evaluate.evaluation_mode(policy):
-        logits = policy(input_ids=torch.tensor([ids], device=policy.device)).logits[0, -1].float().cpu()
+        logits = policy(input_ids=torch.tensor([ids], device=policy.device)).logits[0, -1]
+    return logits.float().cpu(), ids
+
+
+def explorer(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> Panel:
+    """Controls: the five sampling settings of `GRPOConfig`. The policy runs once, here, as in `next_logits`."""
+    logits, ids = next_logits(policy, tokenizer, prompt, begun)
     token_texts = tokenizer.batch_decode([[i] for i in range(len(logits))])
 
     def draw(**values) -> tuple[Figure, str]:
