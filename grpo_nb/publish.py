@@ -179,6 +179,7 @@ def execute(path: Path, env: dict[str, str]) -> report.Outcome:
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no word on transport encryption between our own lines
         resources={"metadata": {"path": str(path.parent)}},
         coalesce_streams=True,
+        store_widget_state=False,  # it would be shown by scripts from a server, instead of the picture beside it
         on_cell_execute=lambda cell, cell_index: running.update(index=cell_index),
     )
     failure, start = "", time.perf_counter()
@@ -188,6 +189,9 @@ def execute(path: Path, env: dict[str, str]) -> report.Outcome:
         failure = f"{path.name}, cell {running['index']}: {error.ename}: {error.evalue}"
     except nbclient.exceptions.DeadKernelError:
         failure = f"{path.name}, cell {running['index']}: the kernel died (out of memory, or killed)"
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            _one_picture(output.get("data", {}))
     return report.Outcome(path, notebook, (time.perf_counter() - start) / 60, failure)
 
 

@@ -171,6 +171,19 @@ def test_tutorial_leaves_copies_pages_runs_and_a_report(folder, tmp_path, monkey
     assert not list(build.rglob("*.tmp"))
 
 
+def test_an_explorer_is_a_picture_where_no_kernel_runs(tmp_path, monkeypatch):
+    """In the executed copy and on its page, where nbconvert would show a widget that scripts of a server draw."""
+    monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
+    (tmp_path / "notebooks").mkdir()
+    shown = notebook("from grpo_nb.explorers import dead_groups\ndead_groups.explorer()")
+    nbformat.write(shown, tmp_path / "notebooks" / "01_shown.ipynb")
+    assert publish.tutorial(tmp_path / "build", tmp_path / "notebooks") == 0
+    page = (tmp_path / "build" / "notebooks" / "01_shown.html").read_text(encoding="utf8")
+    assert page.count('<img alt="A completion is right with p = 0.1') == 1
+    copy = nbformat.read(tmp_path / "build" / "notebooks" / "01_shown.ipynb", as_version=4)
+    assert set(copy.cells[0].outputs[0].data) == {"text/plain", "text/html"} and "widgets" not in copy.metadata
+
+
 def test_a_failing_cell_is_named_and_the_report_still_written(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
     nbformat.write(notebook("ok = 1", "raise ValueError('<i>no</i>')", "never = 1"), folder / "01_run.ipynb")
