@@ -229,7 +229,7 @@ def tutorial(build: Path, notebooks: Path = ROOT / "notebooks") -> int:
         outputs.rename(build / "outputs.previous")
     outputs.mkdir(parents=True)
     outcomes = execute_all(copies, {**os.environ, "GRPO_NB_PROFILE": profile, "GRPO_NB_OUTPUTS": str(outputs)})
-    exporter = HTMLExporter(embed_images=True, require_js_url="")
+    exporter = HTMLExporter(require_js_url="")  # embed_images would close every <details> before its hidden answer
     for outcome in outcomes:
         _write_notebook(outcome.path, stamp(outcome.notebook, profile))
         page, _ = exporter.from_notebook_node(outcome.notebook, {"metadata": {"path": str(copies)}})

@@ -184,6 +184,16 @@ def test_an_explorer_is_a_picture_where_no_kernel_runs(tmp_path, monkeypatch):
     assert set(copy.cells[0].outputs[0].data) == {"text/plain", "text/html"} and "widgets" not in copy.metadata
 
 
+def test_a_hidden_answer_stays_hidden_on_the_page(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
+    (tmp_path / "notebooks").mkdir()
+    text = "**Predict first.**\n\n<details>\n<summary>Answer</summary>\n\nForty-two.\n\n</details>"
+    nbformat.write(new_notebook(cells=[new_markdown_cell(text)]), tmp_path / "notebooks" / "01_asked.ipynb")
+    assert publish.tutorial(tmp_path / "build", tmp_path / "notebooks") == 0
+    page = (tmp_path / "build" / "notebooks" / "01_asked.html").read_text(encoding="utf8")
+    assert page.index("<details>") < page.index("Forty-two.") < page.index("</details>")
+
+
 def test_a_failing_cell_is_named_and_the_report_still_written(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
     nbformat.write(notebook("ok = 1", "raise ValueError('<i>no</i>')", "never = 1"), folder / "01_run.ipynb")
