@@ -21,7 +21,7 @@ REMARKS = {
         "tests/test_losses.py::test_what_each_loss_pays_to_a_short_and_a_long_answer",
     ),
     "temperature": (
-        "The logits that the loss scores are divided by it too.",
+        "It also divides the logits that the loss scores.",
         "tests/test_meanings.py::test_temperature_divides_the_scored_logits_and_top_k_does_not",
     ),
     "top_k": (
@@ -31,11 +31,12 @@ REMARKS = {
     ),
     "beta": (
         "Weighs the estimate k3 of each token, times the ratio (use_bias_correction_kl).",
-        "tests/test_losses.py::test_kl_estimators",
+        "tests/test_explorers_kl.py::test_the_correction_has_the_value_and_the_slope_of_the_divergence",
     ),
     "delta": (
-        "Matters only where the advantage is negative: there clipping leaves the loss unbounded.",
-        "tests/test_losses.py::test_delta_bounds_what_clipping_leaves_unbounded",
+        "Above 1 + epsilon_high, where it belongs, it matters only if the advantage is negative: there clipping leaves "
+        "the loss unbounded.",
+        "tests/test_errata_advanced_rl.py::test_a03_delta_bounds_bad_completions_only",
     ),
     "epsilon_high": (
         "Under `cispo` the ratio is capped at this number itself, not at 1 + it: the default would cap every ratio at "
@@ -63,16 +64,21 @@ REMARKS = {
     "mask_truncated_completions": (
         "Their rewards count in the mean and deviation of the group all the same. If none is left, the loss is 0, not "
         "NaN.",
-        "tests/test_losses.py::test_truncated_completions_can_be_left_out",
+        "tests/test_meanings.py::test_truncated_completions_count_in_their_group_and_train_nothing",
     ),
     "off_policy_mask_threshold": (
         "Only completions with a negative advantage are left out.",
         "tests/test_losses.py::test_a_completion_far_from_its_sampler_is_left_out_only_if_it_is_bad",
     ),
+    "num_iterations": (
+        "The whole generation batch is trained on so many times, not each micro-batch; from the second time on the "
+        "ratio is not 1.",
+        "tests/test_errata_advanced_rl.py::test_a02_the_whole_generation_batch_is_replayed",
+    ),
     "steps_per_generation": (
         "Above gradient_accumulation_steps, later updates train on completions of an older policy: the ratio is not "
         "1 there, and clipping begins.",
-        "tests/test_losses.py::test_beyond_the_clip_a_good_token_has_no_gradient",
+        "tests/test_errata_advanced_rl.py::test_a28_a_second_update_needs_old_log_probs",
     ),
 }
 
@@ -90,7 +96,7 @@ def page() -> str:
     """The text of docs/parameters.md."""
     import trl
 
-    rows = configs.meanings()
+    rows = configs.meanings(sentences=None)
     lines = [
         f"| `{row['key']}` | `{row['default']}` | {_escaped(row['meaning'])} | {_remark(row['key'])} |" for row in rows
     ]

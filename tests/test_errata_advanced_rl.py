@@ -139,6 +139,8 @@ def test_a03_delta_bounds_bad_completions_only():
     assert losses.clipped_surrogate(ratio, good).item() == pytest.approx(-1.2), "bounded without delta"
     assert losses.clipped_surrogate(ratio, good, delta=1.5).item() == pytest.approx(-1.2)
     assert [losses.clipped_surrogate(ratio, bad, delta=delta).item() for delta in (None, 1.5)] == [5.0, 1.5]
+    inside = torch.tensor([[1.15]])
+    assert losses.clipped_surrogate(inside, good, delta=1.1).item() == pytest.approx(-1.1), "below 1 + epsilon_high"
 
 
 def test_a04_sequence_ratio_is_a_geometric_mean():
@@ -262,7 +264,12 @@ def test_a17_unsloth_lists_gpt_oss_only(unsloth):
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VLLM_UNSUPPORTED_MODEL_TYPES"
     ]
-    assert listed == ("gpt_oss",) and "qwen3_5" in source, "it knows Qwen3.5"
+    (sampled,) = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(unsloth["unsloth/models/vision.py"]).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VLLM_SUPPORTED_VLM"
+    ]
+    assert listed == ("gpt_oss",) and "qwen3_5" in sampled
 
 
 def test_a18_beta_depends_on_the_loss_in_unsloth(unsloth):
@@ -315,13 +322,6 @@ def test_a24_one_prompt_is_enough(one_prompt, tmp_path):
     assert one_prompt.trainer.args.generation_batch_size // one_prompt.trainer.args.num_generations == 1
     with pytest.raises(ValueError, match="at least 2 generations"):
         GRPOConfig(output_dir=str(tmp_path), bf16=False, num_generations=1)
-
-
-def test_a25_the_batch_counts_completions(example_1):
-    drawn = list(example_1.trainer._get_train_sampler())[:12]  # one generation
-    prompts = drawn[::3]
-    assert len(set(prompts)) == 12 // 3 and drawn == [row for row in prompts for _ in range(3)]
-    assert sum(example_1.sampled) == 2 * 12, "not 2 × 12 × 3"
 
 
 def test_a26_completions_are_shuffled_before_they_are_cut():

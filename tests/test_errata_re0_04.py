@@ -460,6 +460,12 @@ def test_c43_the_loss_is_nothing_to_watch(light):
         pay = advantages.group_advantages(torch.tensor([group]))[0]
         loss = losses.grpo_loss(-torch.ones(4, 2), pay, torch.ones(4, 2)).loss
         assert abs(loss) < 1e-6, "a bad policy and a good one"
+    mask = (torch.arange(6) < torch.tensor([[1], [6], [6], [6]])).float()
+    pay = advantages.group_advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))[0]
+    ours = {
+        kind: losses.grpo_loss(-torch.ones(4, 6), pay, mask, loss_type=kind).loss.item() for kind in ("grpo", "dapo")
+    }
+    assert abs(ours["grpo"]) < 1e-6 and ours["dapo"] > 0.3, "one short answer right, three long ones wrong"
 
 
 def test_c45_a_larger_group_is_no_larger_micro_batch(whole):

@@ -133,3 +133,19 @@ def test_normalize_then_sum_does_without_scale_rewards():
         advantages.combine_rewards(scores, scale_rewards=scale, **options) for scale in ("group", "batch", "none")
     )
     assert torch.equal(first, second) and torch.equal(second, third)
+
+
+def test_truncated_completions_count_in_their_group_and_train_nothing(small_policy, tmp_path, monkeypatch):
+    """Two tokens each, none of them the last: all are truncated. Their rewards differ, and so do their advantages."""
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
+    scores = iter(range(1000))
+
+    def rising(completions, **columns):
+        return [float(next(scores)) for _ in completions]
+
+    trainer, _ = small_runs.trainer_of(
+        small_policy, reward=rising, max_completion_length=2, mask_truncated_completions=True
+    )
+    trainer.model.train()
+    scored = trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+    assert scored["completion_mask"].sum() == 0 and (scored["advantages"] != 0).all()

@@ -38,5 +38,5 @@ def _default(field: dataclasses.Field) -> object:
 def _plain(field: dataclasses.Field, sentences: int | None) -> str:
     """The help text without links and line breaks, cut after so many sentences."""
     text = re.sub(r"\[([^\]]{1,200})\]\([^)\s]{1,300}\)", r"\1", field.metadata.get("help", "").replace("%%", "%"))
-    parts = re.split(r"(?<=[.?!]) (?=[A-Z`'])", " ".join(text.split()))
+    parts = re.split(r"(?<=[.?!]) (?=[A-Z])", " ".join(text.split()))  # the items of a list begin with a quote
     return " ".join(parts[:sentences])
