@@ -64,7 +64,7 @@ def combine_rewards(
     tensor([ 0.5000, -0.5000])
     """
     count, functions = per_function.shape
-    if count % num_generations:
+    if num_generations < 1 or count % num_generations:
         raise ValueError(
             f"the number of completions must be a multiple of num_generations (got {count}, {num_generations}). "
             "Pass whole groups."
@@ -97,7 +97,7 @@ def nan_std(values: Tensor, *, dim: int) -> Tensor:
     tensor([1.4142])
     """
     count = (~values.isnan()).sum(dim=dim, keepdim=True)
-    squares = ((values - values.nanmean(dim=dim, keepdim=True)) ** 2).nansum(dim=dim, keepdim=True)
+    squares = ((values - values.nanmean(dim=dim, keepdim=True)) ** 2).nanmean(dim=dim, keepdim=True) * count
     return torch.where(count > 1, squares / (count - 1).clamp(min=1), torch.nan).sqrt()
 
 

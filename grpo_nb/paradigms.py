@@ -69,6 +69,7 @@ def ppo_coefficient(
     Args:
         rewards: per token; usually 0 but for the last one.
         values: of a value model before each token.
+        mask: without holes.
     See: Schulman et al. 2015, arXiv:1506.02438, eq. 16.
 
     >>> ppo_coefficient(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.75]]), torch.ones(1, 2), lam=1.0)
@@ -108,7 +109,8 @@ def process_advantages(step_rewards: list[list[float]], step_ends: list[list[int
         step_rewards: for each completion of one group, the reward of each of its steps.
         step_ends: index of the last token of each of them.
         length: T.
-    Returns: [G, T], 0 after a completion's last step.
+    Returns: [G, T], 0 after a completion's last step, and everywhere if there is one step only.
+    Raises: ValueError for an end outside the completion.
     See: arXiv:2402.03300, §4.1.3.
 
     >>> process_advantages([[1.0, 0.0], [0.0]], [[0, 2], [1]], length=3).round(decimals=2)
@@ -116,9 +118,11 @@ def process_advantages(step_rewards: list[list[float]], step_ends: list[list[int
             [-0.5800, -0.5800,  0.0000]])
     """
     every = torch.tensor([reward for steps in step_rewards for reward in steps])
-    mean, std = every.mean(), every.std()
+    mean, std = every.mean(), advantages.nan_std(every, dim=0)
+    if wrong := [end for ends in step_ends for end in ends if not 0 <= end < length]:
+        raise ValueError(f"a step must end at a token from 0 to {length - 1} (got {wrong[0]}). Count tokens from 0.")
     found = torch.zeros(len(step_rewards), length)
     for row, (steps, ends) in enumerate(zip(step_rewards, step_ends, strict=True)):
         for reward, end in zip(steps, ends, strict=True):
             found[row, : end + 1] += (reward - mean) / (std + advantages.TINY)
-    return found
+    return found.nan_to_num(nan=0.0)  # of one step in all, which has no deviation

@@ -42,7 +42,10 @@ def shaped(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def checked(*args, **kwargs):
-        given = signature.bind(*args, **kwargs).arguments
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # an argument too many or too few: Python's own words name the function
+            return function(*args, **kwargs)
         tensors = [(name, given[name], hint) for name, hint in hints.items() if name in given]
         _check(tensors)
         result = function(*args, **kwargs)
@@ -75,7 +78,8 @@ def _refusal(name: str, value: object, hint, beside: list[tuple]) -> Exception:
         )
     kind = shape.__name__.partition("[")[0].lower()
     if kind != "shaped" and str(value.dtype).removeprefix("torch.") not in shape.dtypes:
-        return TypeError(f"{name} must be a tensor of {kind} numbers (got {value.dtype}). Use .to(torch.float32).")
+        wanted = {"bool": "bool", "int": "long"}.get(kind, "float")
+        return TypeError(f"{name} must be a tensor of {kind} values (got {value.dtype}). Use .{wanted}().")
     others = "".join(
         f"; {other} [{_shapes_in(its)[0].dim_str}] is {list(seen.shape)}"
         for other, seen, its in beside

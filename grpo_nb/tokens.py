@@ -11,6 +11,14 @@ from torch import Tensor
 
 from grpo_nb import shapes
 
+LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
+
+
+def check_loss_type(loss_type: str) -> None:
+    """Raise ValueError unless this is one of TRL's eight."""
+    if loss_type not in LOSS_TYPES:
+        raise ValueError(f"loss_type must be one of {', '.join(LOSS_TYPES)} (got {loss_type!r}). Try 'dapo'.")
+
 
 @shapes.shaped
 @torch.no_grad()
@@ -108,13 +116,17 @@ def token_weights(
     tensor([[0.2500, 0.2500],
             [0.5000, 0.0000]])
     """
+    check_loss_type(loss_type)
+    longest = mask.shape[1] if max_completion_length is None else max_completion_length
+    if longest < 1 and mask.numel():
+        raise ValueError(f"max_completion_length must be at least 1 (got {longest}). It divides the loss of dr_grpo.")
     rows, tokens = mask.shape[0], mask.sum().clamp(min=1.0)
     if loss_type in ("grpo", "sapo"):
         divisor = rows * mask.sum(1, keepdim=True).clamp(min=1.0)
     elif loss_type == "bnpo":
         divisor = tokens
     elif loss_type == "dr_grpo":
-        divisor = rows * (max_completion_length or mask.shape[1])
+        divisor = rows * longest
     elif loss_type == "luspo":
         divisor = rows
     else:

@@ -113,6 +113,7 @@ def second_stand_in(completions, **columns):
     ("changes", "sentence"),
     [
         ({"num_generations": 3}, r"multiple of num_generations \(got 4, 3\)"),
+        ({"num_generations": 0}, r"multiple of num_generations \(got 4, 0\)"),
         ({"reward_weights": [1.0]}, r"one for each of 2 functions \(got 1\)"),
         ({"scale_rewards": "std"}, r"scale_rewards must be .*\(got 'std'\)"),
         ({"multi_objective_aggregation": "sum"}, r"must be 'sum_then_normalize' .*\(got 'sum'\)"),

@@ -3,6 +3,7 @@
 import base64
 import html
 import importlib
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_a_saved_notebook_shows_the_picture(shown):
     image = image_of(bundle["text/html"])
     assert base64.b64decode(bundle["image/png"]).startswith(PNG)
     assert image["src"] == "data:image/png;base64," + bundle["image/png"], "the page shows the same picture"
+    assert image["alt"] == bundle["text/plain"] == shown.caption
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == shown.widget.model_id
     assert len(str(bundle)) < 300_000, "a committed output"
 
@@ -80,7 +82,13 @@ def test_every_slider_stands_beside_a_named_field(shown):
     ]
     assert [box.children[0] for box in boxes] == numbers
     for field, slider in (box.children for box in boxes):
-        assert (slider.min, slider.max, slider.value) == (field.min, field.max, field.value)
+        start, moved = field.value, field.min + 2 * field.step
+        assert (slider.min, slider.max, slider.value) == (field.min, field.max, start)
+        slider.value = moved
+        assert field.value == moved, "the field follows the slider"
+        field.value = start
+        assert slider.value == start, "and the slider the field"
+        assert slider.continuous_update is False, "no picture for every pixel that it passes"
 
 
 def test_numbers_stay_within_their_bounds(shown):
@@ -112,6 +120,15 @@ def test_every_choice_and_every_preset_draws(shown):
         assert shown.preset.value == name and "role=" not in shown.view.value, name
 
 
+def test_a_number_in_a_presets_name_is_among_its_values(shown):
+    """ "p 1 %, G 8" sets p to 0.01 and the group to 8; a typed line counts with all its numbers."""
+    for name, values in shown.presets.items():
+        words = " ".join(f"{value:.6f}" if isinstance(value, float) else str(value) for value in values.values())
+        held = {float(word) for word in re.findall(r"-?\d+(?:\.\d+)?", words)}
+        for number, percent in re.findall(r"(?<![\w.])(?<![<>] )(-?\d+(?:\.\d+)?)( %)?(?!\w)", name):
+            assert float(number) / (100 if percent else 1) in held, f"{name}: {number}{percent} is not in {values}"
+
+
 # The panel itself.
 def small_panel(draw=None):
     from matplotlib.figure import Figure
@@ -125,6 +142,11 @@ def small_panel(draw=None):
     drawn: list[dict] = []
     controls = {"size": panel.Number(1, 0, 9, 1), "kind": panel.Choice("a", ("a", "b")), "line": panel.Words("x")}
     return panel.Panel(count, controls, {"both": {"size": 2, "kind": "b"}}), drawn
+
+
+def test_a_line_is_read_when_it_is_finished():
+    shown, _ = small_panel()
+    assert shown.fields["line"].continuous_update is False
 
 
 def test_a_moved_control_draws_once():

@@ -69,3 +69,14 @@ def test_the_figure_draws_what_was_computed():
         drawn = [line.get_ydata() for line in axes.get_lines()[1:]]
         assert all((line == value.numpy()).all() for line, value in zip(drawn, values.values(), strict=True))
         assert axes.patches[0].get_x() == pytest.approx(0.8) and axes.patches[0].get_width() == pytest.approx(0.6)
+
+
+def test_the_legend_names_each_line_by_its_own_colour():
+    drawing = clipping.figure(clipping.compute())
+    (legend,) = drawing.legends
+    named = {text.get_text(): line.get_color() for text, line in zip(legend.texts, legend.get_lines(), strict=True)}
+    colours = {name: colour for name, (colour, _) in clipping.STYLES.items()}
+    assert named == {", ".join(losses.CLIPPED): colours.pop("grpo"), **colours}
+    drawn = {line.get_color(): line.get_ydata() for line in drawing.axes[1].get_lines()[1:]}
+    for name, values in clipping.compute().gradient.items():
+        assert (drawn[clipping.STYLES[name][0]] == values.numpy()).all(), name

@@ -155,3 +155,17 @@ def test_the_words_follow_the_controls():
     assert "k3 has the mean slope of neither KL" in shown.caption
     shown.fields["beta"].value = 0.5
     assert "is -1.74 where log π/π_ref is -1.5 and +0.39 where it is +1.5" in shown.caption
+
+
+def test_the_legend_names_each_line_by_its_own_colour():
+    shown = kl.compute()
+    drawing = kl.figure(shown)
+    (legend,) = drawing.legends
+    named = {
+        text.get_text().split(":")[0]: line.get_color()
+        for text, line in zip(legend.texts[:3], legend.get_lines(), strict=True)
+    }
+    assert named == {kl.name_of(shown, name): colour for name, (colour, *_) in kl.STYLES.items()}
+    drawn = {line.get_color(): line.get_ydata() for line in drawing.axes[0].get_lines()[:3]}
+    for name, (colour, *_) in kl.STYLES.items():
+        assert (drawn[colour] == shown.value[name].numpy()).all(), name

@@ -23,13 +23,17 @@ def random_case(seed: int) -> tuple[dict, dict]:
         return scale * torch.randn(N, T, generator=generator, dtype=torch.float64)
 
     lengths = torch.randint(0 if rng.random() < 0.3 else 1, T + 1, (N, 1), generator=generator)
+    mask = torch.arange(T) < lengths
+    if rng.random() < 0.2:
+        mask &= torch.rand(N, T, generator=generator) < 0.8  # holes, as tools' results leave
     logps = -noise(1.0).abs()
+    far = 15.0 if seed // 8 % 10 == 0 else 0.3  # nats; beyond every clamp now and then
     advantages = noise(1.0)[:, 0] * (rng.random() < 0.95)
     tensors = {
         "logps": logps,
         "advantages": advantages,
-        "mask": (torch.arange(T) < lengths).double(),
-        "old_logps": logps + noise(0.3) if rng.random() < 0.7 else None,
+        "mask": mask.double(),
+        "old_logps": logps + noise(far) if rng.random() < 0.7 else None,
         "ref_logps": logps + noise(0.3),
         "sampling_logps": None,
         "entropies": noise(1.0).abs(),
@@ -44,6 +48,10 @@ def random_case(seed: int) -> tuple[dict, dict]:
         "importance_sampling_level": rng.choice(["token", "sequence"]),
         "sapo_temperature_pos": rng.choice([1.0, 0.8]),
         "sapo_temperature_neg": rng.choice([1.05, 1.5]),
+        "vespo_k_pos": rng.choice([2.0, 1.0]),
+        "vespo_lambda_pos": rng.choice([3.0, 0.5]),
+        "vespo_k_neg": rng.choice([3.0, 1.5]),
+        "vespo_lambda_neg": rng.choice([2.0, 0.7, 0.0]),
         "off_policy_mask_threshold": rng.choice([None, None, 0.05]),
         "top_entropy_quantile": rng.choice([1.0, 1.0, 0.4]),
         "entropy_coef": rng.choice([0.0, 0.01]),
@@ -59,13 +67,16 @@ def random_case(seed: int) -> tuple[dict, dict]:
             tensors["sampling_logps"][0, 0] = math.nan  # vLLM could not score it
         options["vllm_importance_sampling_mode"] = rng.choice(MODES)
         options["vllm_importance_sampling_clip_min"] = rng.choice([None, 0.7])
+        options["vllm_importance_sampling_clip_max"] = rng.choice([None, 1.5, 3.0])
+        if options["vllm_importance_sampling_clip_min"] is None:  # TRL refuses to truncate at neither end
+            options["vllm_importance_sampling_clip_max"] = rng.choice([1.5, 3.0])
         if options["loss_type"] == "vespo":
             options["vllm_importance_sampling_mode"] = rng.choice(MODES[:2])
     return tensors, options
 
 
-def trls_loss(tensors: dict, options: dict) -> torch.Tensor:
-    """`GRPOTrainer._compute_loss` itself, on a trainer of which only what it reads is there."""
+def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torch.Tensor:
+    """`GRPOTrainer._compute_loss` itself, on a trainer of which only what it reads is there; it fills the metrics."""
     from trl import GRPOTrainer
 
     trainer = object.__new__(GRPOTrainer)
@@ -83,9 +94,8 @@ def trls_loss(tensors: dict, options: dict) -> torch.Tensor:
         "use_bias_correction_kl delta sapo_temperature_pos sapo_temperature_neg steps_per_generation "
         "vespo_k_pos vespo_lambda_pos vespo_k_neg vespo_lambda_neg"
     ).split()
-    defaults = {"vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0, "vespo_k_neg": 3.0, "vespo_lambda_neg": 2.0}
     trainer.__dict__.update(
-        args=SimpleNamespace(**{name: options.get(name, defaults.get(name)) for name in names}),
+        args=SimpleNamespace(**{name: options.get(name) for name in names}),
         accelerator=accelerator,
         model=SimpleNamespace(training=True),
         loss_type=options["loss_type"],
@@ -103,7 +113,7 @@ def trls_loss(tensors: dict, options: dict) -> torch.Tensor:
         _entropy_bonus_enabled=options["entropy_coef"] != 0.0,
         use_adaptive_entropy=False,
         entropy_coef=options["entropy_coef"],
-        _metrics={"train": collections.defaultdict(list)},
+        _metrics={"train": collections.defaultdict(list) if metrics is None else metrics},
     )
     trainer._get_per_token_logps_and_entropies = lambda *a, **k: (tensors["logps"], tensors["entropies"], None)
     inputs = {
@@ -125,13 +135,15 @@ def trls_loss(tensors: dict, options: dict) -> torch.Tensor:
 def reference_sampling_ratio(tensors: dict, options: dict) -> torch.Tensor:
     """The block of `_generate_and_score_completions`, which cannot be called without generating, in its own order."""
     difference = torch.nan_to_num((tensors["old_logps"] - tensors["sampling_logps"]) * tensors["mask"], nan=0.0)
-    mode, low, high = options["vllm_importance_sampling_mode"], options["vllm_importance_sampling_clip_min"], 3.0
+    mode, low = options["vllm_importance_sampling_mode"], options["vllm_importance_sampling_clip_min"]
+    high = options["vllm_importance_sampling_clip_max"]
     if mode in ("sequence_mask", "sequence_truncate"):
         difference = difference.sum(dim=-1, keepdim=True)
     ratio = torch.exp(difference)
     if mode.endswith("truncate"):
         return torch.clamp(ratio, min=low, max=high)
-    return ratio.masked_fill((ratio < (-math.inf if low is None else low)) | (ratio > high), value=0.0)
+    least, most = -math.inf if low is None else low, math.inf if high is None else high
+    return ratio.masked_fill((ratio < least) | (ratio > most), value=0.0)
 
 
 @pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
@@ -149,6 +161,30 @@ def test_value_and_gradient_are_trls(loss_type):
             results.append([loss.detach(), *gradients])
         for theirs, ours in zip(*results, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12, msg=lambda m: f"{m}\n{seed} {options}")  # noqa: B023
+
+
+@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+def test_the_parts_are_trls_metrics_and_make_up_the_loss(loss_type):
+    """What TRL logs as clip_ratio and kl is the mean of `clipped` and `kl`; Σ weights · per_token is the loss."""
+    seen, first = set(), losses.LOSS_TYPES.index(loss_type)
+    for seed in range(first, CASES // 4, len(losses.LOSS_TYPES)):
+        tensors, options = random_case(seed)
+        options["entropy_coef"] = 0.0
+        logged = collections.defaultdict(list)
+        trls_loss(tensors, options, logged)
+        result, mask = losses.grpo_loss(**tensors, **options), tensors["mask"]
+        torch.testing.assert_close((result.weights * result.per_token).sum(), result.loss)
+        of_parts = {"clip_ratio/low_mean": result.clipped == -1, "clip_ratio/high_mean": result.clipped == 1}
+        of_parts |= {"cispo_clip_ratio": result.clipped == 1, "kl": result.kl}
+        for name in of_parts.keys() & logged.keys():
+            part = of_parts[name].double()
+            mean = part.mean() if part.shape[1] == 1 else tokens.masked_mean(part, mask)
+            assert mean.item() == pytest.approx(logged[name][0], rel=1e-6, abs=1e-9), f"{name} {seed} {options}"
+            seen.add(name)
+        assert loss_type not in ("sapo", "vespo") or not result.clipped.any(), "these clip nothing"
+        assert loss_type != "cispo" or (result.clipped >= 0).all(), "it caps, and has no lower end"
+    clips = {"cispo": {"cispo_clip_ratio"}, "sapo": set(), "vespo": set()}
+    assert seen == clips.get(loss_type, {"clip_ratio/low_mean", "clip_ratio/high_mean"}) | {"kl"}
 
 
 def batch(*rows: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -249,6 +285,27 @@ def test_delta_bounds_what_clipping_leaves_unbounded():
     assert losses.clipped_surrogate(ratio, bad, delta=4.0).item() == 4.0
 
 
+def test_the_upper_end_is_the_lower_one_unless_it_is_given():
+    """ε = 0.4 alone clips at 0.6 and at 1.4."""
+    ratio, good = torch.tensor([[1.9]]), torch.tensor([[1.0]])
+    assert losses.clipped_surrogate(ratio, good, epsilon=0.4).item() == pytest.approx(-1.4)
+    assert losses.clipped_surrogate(ratio, good, epsilon=0.4, epsilon_high=0.1).item() == pytest.approx(-1.1)
+
+
+def test_a_loss_type_that_nobody_knows_weighs_nothing():
+    for function in (tokens.token_weights, lambda mask, **k: losses.aggregate(mask, mask, **k)):
+        with pytest.raises(ValueError, match=r"loss_type must be one of grpo, .*\(got 'Grpo'\)"):
+            function(torch.ones(2, 3), loss_type="Grpo")
+
+
+def test_one_loss_for_a_whole_answer_counts_for_each_of_its_tokens():
+    """By hand: losses 1 and 4 of answers of 3 and 1 tokens; dapo (3·1 + 1·4) / 4, grpo (1 + 4) / 2; a longer limit."""
+    mask, per_answer = torch.tensor([[1.0, 1, 1], [1, 0, 0]]), torch.tensor([[1.0], [4.0]])
+    found = {kind: losses.aggregate(per_answer, mask, loss_type=kind).item() for kind in ("dapo", "grpo", "dr_grpo")}
+    assert found == {"dapo": 7 / 4, "grpo": 5 / 2, "dr_grpo": pytest.approx(7 / 6)}
+    assert losses.aggregate(per_answer, mask, loss_type="dr_grpo", max_completion_length=7).item() == 0.5
+
+
 def test_kl_estimators():
     """k3 is never negative, and all three agree in the mean: E_π[k1] = E_π[k3] = KL, E_π[k2] to second order."""
     generator = torch.Generator().manual_seed(0)
@@ -282,6 +339,7 @@ def test_truncated_completions_can_be_left_out():
     ("changes", "sentence"),
     [
         ({"loss_type": "ppo"}, r"loss_type must be one of grpo, .*\(got 'ppo'\)"),
+        ({"loss_type": "dr_grpo", "max_completion_length": 0}, r"max_completion_length must be at least 1 \(got 0\)"),
         ({"importance_sampling_level": "word"}, "must be 'token' or 'sequence'"),
         ({"beta": 0.1}, r"beta = 0.1 must come with ref_logps"),
         ({"sampling_logps": torch.zeros(1, 1)}, "sampling_logps must come with old_logps"),

@@ -19,7 +19,13 @@ KEYS = re.findall(r"^\| `(\w+)` \|", COMMITTED, re.MULTILINE)
 DEFAULT = re.compile(r"`(\w{2,60})` \(default `([^`]{1,40})`\)")
 SHARED = {
     (function.__name__, name): parameter.default
-    for function in (losses.grpo_loss, advantages.combine_rewards, advantages.group_advantages, tokens.token_weights)
+    for function in (
+        losses.grpo_loss,
+        losses.clipped_surrogate,
+        advantages.combine_rewards,
+        advantages.group_advantages,
+        tokens.token_weights,
+    )
     for name, parameter in inspect.signature(function).parameters.items()
     if parameter.default is not inspect.Parameter.empty
 }
@@ -73,6 +79,16 @@ def test_our_default_is_trls(function, name):
         assert name.endswith("logps") or name in {"entropies", "num_items_in_batch", "num_processes"}, f"{name}: whose?"
 
 
+def test_defaults_that_two_settings_share_are_trls():
+    theirs, of = trls_defaults(), lambda function, name: inspect.signature(function).parameters[name].default
+    sides = [[f"vespo_k_{side}", f"vespo_lambda_{side}"] for side in ("pos", "neg")]
+    assert of(losses.gamma_weights, "k_and_lambda") == tuple(tuple(theirs[key] for key in keys) for keys in sides)
+    temperatures = theirs["sapo_temperature_pos"], theirs["sapo_temperature_neg"]
+    assert of(losses.soft_gate, "temperatures") == temperatures
+    bounds = theirs["vllm_importance_sampling_clip_min"], theirs["vllm_importance_sampling_clip_max"]
+    assert of(tokens.sampling_ratio, "bounds") == bounds
+
+
 def test_most_settings_of_the_loss_are_ours_too():
     shared = {name for _, name in SHARED} & trls_defaults().keys()
     assert len(shared) >= 22, sorted(shared)
@@ -111,6 +127,10 @@ def test_meanings_are_short_and_plain():
 def test_an_outdated_key_has_no_meaning():
     with pytest.raises(ValueError, match=r"kl_coef → beta"):
         configs.meanings(["epsilon", "kl_coef"])
+
+
+def test_one_key_may_come_alone():
+    assert configs.meanings("beta") == configs.meanings(["beta"])
 
 
 # What the remarks say that no other test shows.

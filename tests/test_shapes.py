@@ -34,7 +34,10 @@ def test_advantages_cannot_broadcast_along_the_tokens():
         ({"old_logps": torch.zeros(3)}, "old_logps must be of shape [N T] (got [3]"),
         ({"old_logps": 0.0}, "old_logps must be a tensor [N T] (got float). Use torch.tensor(…)."),
         ({"advantages": [1.0, 0.0, -1.0]}, "advantages must be a tensor [N] (got list). Use torch.tensor(…)."),
-        ({"advantages": torch.tensor([1, 0, -1])}, "advantages must be a tensor of float numbers (got torch.int64)."),
+        (
+            {"advantages": torch.tensor([1, 0, -1])},
+            "advantages must be a tensor of float values (got torch.int64). Use .float().",
+        ),
     ],
 )
 def test_a_sentence_for_each_kind_of_mistake(arguments, sentence):
@@ -98,3 +101,15 @@ def test_shaped_leaves_name_and_documentation():
 
     assert (kept.__name__, kept.__doc__) == ("kept", "What it does.")
     assert kept(torch.ones(2, 1)) is None
+
+
+def test_a_missing_argument_is_told_in_pythons_words():
+    with pytest.raises(TypeError, match=r"grpo_loss\(\) missing 1 required positional argument: 'mask'"):
+        losses.grpo_loss(LOGPS, ADVANTAGES)
+
+
+def test_a_mask_of_numbers_is_no_answer_to_yes_or_no():
+    with pytest.raises(
+        TypeError, match=re.escape("is_truncated must be a tensor of bool values (got torch.int64). Use .bool()")
+    ):
+        tokens.without_truncated(MASK, torch.tensor([1, 0, 0]))

@@ -30,7 +30,9 @@ def check_surrogate(your_surrogate):
     for name, ratio, advantage, epsilon, epsilon_high, right in cases:
         yours = your_surrogate(ratio, advantage, epsilon, epsilon_high)
         given = f"{name}, ratio {ratio:g}, A = {advantage:g}, ε = {epsilon:g}, ε_high = {epsilon_high:g},"
-        if not isinstance(yours, int | float) or not abs(yours - right) < 1e-9:
+        if not isinstance(yours, int | float):
+            return False, f"{given} must give a plain number (yours: {yours!r:.80})."
+        if not abs(yours - right) < 1e-9:
             return False, f"{given} must give {right} (yours: {yours!r})."
     return True, f"all {len(cases)} cases fit."
 
@@ -64,6 +66,8 @@ def check_token_weights(your_weights):
         given = f"{loss_type}, lengths {lengths}, max_completion_length {limit}:"
         if not isinstance(yours, list) or len(yours) != len(right):
             return False, f"{given} a list of {len(right)} weights must come back (yours: {yours!r:.80})."
+        if not all(isinstance(weight, int | float) for weight in yours):
+            return False, f"{given} the weights must be plain numbers (yours: {yours!r:.80})."
         if not all(abs(ours - theirs) < 1e-9 for ours, theirs in zip(right, yours, strict=True)):
             return False, f"{given} must give {[round(w, 4) for w in right]} (yours: {yours!r:.80})."
     return True, f"all {len(cases)} cases fit."

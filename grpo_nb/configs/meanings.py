@@ -19,6 +19,7 @@ def meanings(keys: Iterable[str] | None = None, *, sentences: int | None = 2) ->
     from transformers import TrainingArguments
     from trl import GRPOConfig
 
+    keys = [keys] if isinstance(keys, str) else keys
     fields = {field.name: field for field in dataclasses.fields(GRPOConfig)}
     if keys is None:
         inherited = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}

@@ -118,7 +118,8 @@ def label(token: int, text: str) -> str:
     glyphs = font_manager.get_font(font_manager.findfont(FONT)).get_charmap()
     shown = {" ": "␣", "\n": "⏎"}
     for c in set(text) - set(shown):
-        is_plain = ord(c) in glyphs and unicodedata.category(c)[0] in "LNPS"
+        is_ordered = unicodedata.bidirectional(c) not in ("R", "AL", "AN")  # these turn what stands beside them around
+        is_plain = ord(c) in glyphs and unicodedata.category(c)[0] in "LNPS" and is_ordered
         shown[c] = c if is_plain else f"⟨U+{ord(c):04X}⟩"
     whole = "".join(shown[c] for c in text)
     return whole if len(whole) <= LONGEST else whole[: LONGEST - 1] + "…"

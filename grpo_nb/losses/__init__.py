@@ -26,7 +26,8 @@ from grpo_nb.losses.surrogates import (
     importance_ratio,
     soft_gate,
 )
-from grpo_nb.losses.total import LOSS_TYPES, Loss, aggregate, grpo_loss
+from grpo_nb.losses.total import Loss, aggregate, grpo_loss
+from grpo_nb.tokens import LOSS_TYPES
 
 __all__ = [
     "CLIPPED",

@@ -36,7 +36,7 @@ def clipped_surrogate(
     advantages: Float[Tensor, "N 1"],
     *,
     epsilon: float = 0.2,
-    epsilon_high: float = 0.2,
+    epsilon_high: float | None = None,
     delta: float | None = None,
 ) -> Float[Tensor, "N T"]:
     """PPO-clip loss −min(ρA, clip(ρ, 1−ε, 1+ε_high)A), ρ capped at δ in the first term.
@@ -44,6 +44,7 @@ def clipped_surrogate(
     Args:
         ratio: ρ, one for each token; at sequence level T is 1.
         advantages: A.
+        epsilon_high: None: the same as `epsilon`.
         delta: above 1 + ε_high; bounds the loss where A < 0, which clipping leaves unbounded. None: no bound.
     Returns: loss per token, unmasked; reduce it with `aggregate`.
     See: Schulman et al. 2017, arXiv:1707.06347, eq. 7; δ is the dual clip of Ye et al. 2020, arXiv:1912.09729, eq. 4.
@@ -51,6 +52,7 @@ def clipped_surrogate(
     >>> clipped_surrogate(torch.tensor([[1.5]]), torch.tensor([[1.0]]))  # 1.5 is paid as 1.2
     tensor([[-1.2000]])
     """
+    epsilon_high = epsilon if epsilon_high is None else epsilon_high
     capped = ratio if delta is None else ratio.clamp(max=delta)
     return -torch.min(capped * advantages, ratio.clamp(1 - epsilon, 1 + epsilon_high) * advantages)
 

@@ -9,8 +9,6 @@ from grpo_nb import shapes, tokens
 from grpo_nb.losses.divergences import kl_k3
 from grpo_nb.losses.surrogates import CLIPPED, clip_side, clipped_surrogate, gamma_weights, importance_ratio, soft_gate
 
-LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
-
 
 @dataclass(frozen=True)
 class Loss:
@@ -22,6 +20,7 @@ class Loss:
         ratio: importance ratio ρ, [N, T], or [N, 1] at sequence level.
         kl: [N, T], None without a reference.
         clipped: −1 where clipping from below stops the gradient, +1 from above, 0 elsewhere; the shape of `ratio`.
+            What `delta` caps is not marked, as in TRL's `clip_ratio` metrics.
         weights: [N, T]: how much each token's loss counts; `loss` is Σ weights · per_token, minus the entropy bonus.
     """
 
@@ -68,23 +67,28 @@ def grpo_loss(
     steps_per_generation: int = 1,
     num_processes: int = 1,
 ) -> Loss:
-    """GRPO's loss of one micro-batch, in all the variants that TRL knows.
+    """GRPO's loss of one micro-batch while training, with the options of TRL's `GRPOConfig` by their names.
+
+    Not in it: the adaptive entropy coefficient and the loss of an MoE's router. TRL takes the quantile of
+    `top_entropy_quantile` over all processes; this is one process.
 
     Args:
         logps: log πθ of each sampled token in nats; carries the gradient.
         advantages: one for each completion.
         mask: 1 on the tokens of the completion.
-        old_logps: log-probs when the policy sampled; None: they are those of now.
+        old_logps: log-probs when the policy sampled, detached; None: they are those of now.
         ref_logps: of the reference; needed if `beta` is not 0.
         sampling_logps: as vLLM computed them; corrects for its rounding (needs `old_logps`).
         entropies: of the policy at each place, in nats; needed for `top_entropy_quantile` and `entropy_coef`.
         max_completion_length: the denominator of dr_grpo; None: T.
-        num_items_in_batch: tokens of the whole generation batch over all processes; None: those of `mask`.
+        num_items_in_batch: tokens of the whole generation batch over all processes; None: those of `mask`, which are
+            all of them only if `steps_per_generation` and `num_processes` are 1.
     Returns: `Loss`.
     Raises: ValueError for an unknown loss type or level, or a missing input.
     See: TRL's `GRPOTrainer._compute_loss`, to which this is equal in value and gradient (tests/test_losses.py).
     """
-    _check_inputs(loss_type, beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef)
+    _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef)
+    tokens.check_loss_type(loss_type)
     advantages, old_logps = advantages.unsqueeze(1), logps.detach() if old_logps is None else old_logps
     high = epsilon if epsilon_high is None else epsilon_high
     log_ratio = logps - old_logps  # [N, T]
@@ -95,17 +99,13 @@ def grpo_loss(
         correction = tokens.sampling_ratio(
             old_logps, sampling_logps, mask, mode=vllm_importance_sampling_mode, bounds=bounds
         )
-    if loss_type in CLIPPED:
-        per_token = clipped_surrogate(ratio, advantages, epsilon=epsilon, epsilon_high=high, delta=delta)
-    elif loss_type == "cispo":
-        per_token = -ratio.clamp(max=high).detach() * advantages * logps
-    elif loss_type == "sapo":
-        temperatures = (sapo_temperature_pos, sapo_temperature_neg)
-        per_token = -soft_gate(ratio, advantages, temperatures=temperatures) * advantages
-    else:
-        shape = ((vespo_k_pos, vespo_lambda_pos), (vespo_k_neg, vespo_lambda_neg))
-        phi = gamma_weights(log_ratio, advantages, mask, correction=correction, k_and_lambda=shape)
-        per_token = -phi * advantages * logps
+    per_token = _surrogate(
+        loss_type,
+        (logps, log_ratio, ratio, advantages, mask, correction),
+        clip=(epsilon, high, delta),
+        temperatures=(sapo_temperature_pos, sapo_temperature_neg),
+        k_and_lambda=((vespo_k_pos, vespo_lambda_pos), (vespo_k_neg, vespo_lambda_neg)),
+    )
     kept = None
     if off_policy_mask_threshold is not None:
         sampled = old_logps if sampling_logps is None else sampling_logps
@@ -121,28 +121,43 @@ def grpo_loss(
     if beta != 0.0:
         kl = kl_k3(logps, ref_logps) * (ratio if use_bias_correction_kl else 1.0)
         per_token = per_token + beta * kl
-    weights = tokens.token_weights(
-        mask,
-        loss_type=loss_type,
-        max_completion_length=max_completion_length,
-        num_items_in_batch=num_items_in_batch,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        steps_per_generation=steps_per_generation,
-        num_processes=num_processes,
-    )
-    loss = (per_token * weights).sum()
+    denominators = {
+        "loss_type": loss_type,
+        "max_completion_length": max_completion_length,
+        "num_items_in_batch": num_items_in_batch,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+        "steps_per_generation": steps_per_generation,
+        "num_processes": num_processes,
+    }
+    loss = aggregate(per_token, mask, **denominators)
     if entropy_coef:
         acting = mask if kept is None else mask * kept
         loss = loss - entropy_coef * tokens.masked_mean(entropies, acting) / gradient_accumulation_steps
-    clipped = clip_side(ratio, advantages, epsilon=epsilon, epsilon_high=high, loss_type=loss_type)
-    return Loss(loss, per_token, ratio, kl, clipped, weights)
+    capped = ratio.clamp(max=delta) if delta is not None and loss_type in CLIPPED else ratio
+    clipped = clip_side(capped, advantages, epsilon=epsilon, epsilon_high=high, loss_type=loss_type)
+    return Loss(loss, per_token, ratio, kl, clipped, tokens.token_weights(mask, **denominators))
+
+
+def _surrogate(loss_type, tensors, *, clip, temperatures, k_and_lambda) -> Tensor:
+    """The loss of each token, [N, T] or [N, 1], before masks, corrections and KL: where the loss types differ."""
+    logps, log_ratio, ratio, advantages, mask, correction = tensors
+    epsilon, epsilon_high, delta = clip
+    if loss_type in CLIPPED:
+        return clipped_surrogate(ratio, advantages, epsilon=epsilon, epsilon_high=epsilon_high, delta=delta)
+    if loss_type == "cispo":
+        return -ratio.clamp(max=epsilon_high).detach() * advantages * logps
+    if loss_type == "sapo":
+        return -soft_gate(ratio, advantages, temperatures=temperatures) * advantages
+    phi = gamma_weights(log_ratio, advantages, mask, correction=correction, k_and_lambda=k_and_lambda)
+    return -phi * advantages * logps
 
 
 @shapes.shaped
-def aggregate(per_token: Float[Tensor, "N T"], mask: Shaped[Tensor, "N T"], **denominators) -> Float[Tensor, ""]:
+def aggregate(per_token: Float[Tensor, "N #T"], mask: Shaped[Tensor, "N T"], **denominators) -> Float[Tensor, ""]:
     """Σ weight · loss over all tokens: the mean that gives a loss type its name.
 
     Args:
+        per_token: one for each token, or at sequence level one for each completion, which then counts for its tokens.
         denominators: `loss_type` and the other keywords of `tokens.token_weights`.
 
     >>> from torch import tensor
@@ -152,9 +167,7 @@ def aggregate(per_token: Float[Tensor, "N T"], mask: Shaped[Tensor, "N T"], **de
     return (per_token * tokens.token_weights(mask, **denominators)).sum()
 
 
-def _check_inputs(loss_type, beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef):
-    if loss_type not in LOSS_TYPES:
-        raise ValueError(f"loss_type must be one of {', '.join(LOSS_TYPES)} (got {loss_type!r}). Try 'dapo'.")
+def _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef):
     for is_missing, needed, why in [
         (beta != 0.0 and ref_logps is None, "ref_logps", f"beta = {beta}"),
         (sampling_logps is not None and old_logps is None, "old_logps", "sampling_logps"),
