@@ -17,6 +17,7 @@ so that a config dict can be splatted in. Departures of TRL from the papers, whi
    `steps_per_generation` is `gradient_accumulation_steps`.
 """
 
+from grpo_nb import tokens
 from grpo_nb.losses.divergences import kl_k1, kl_k2, kl_k3
 from grpo_nb.losses.surrogates import (
     CLIPPED,
@@ -27,7 +28,8 @@ from grpo_nb.losses.surrogates import (
     soft_gate,
 )
 from grpo_nb.losses.total import Loss, aggregate, grpo_loss
-from grpo_nb.tokens import LOSS_TYPES
+
+LOSS_TYPES = tokens.LOSS_TYPES
 
 __all__ = [
     "CLIPPED",
