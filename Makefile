@@ -43,6 +43,7 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py
 	$(OFFLINE) .venv/bin/python benchmarks/learning.py
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.survival
+	$(OFFLINE) .venv/bin/python benchmarks/memory.py
 
 # torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
 # The Unsloth wheel is downloaded, not installed: a test reads its source to check the GPU profiles without a GPU.

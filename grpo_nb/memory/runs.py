@@ -89,7 +89,7 @@ def budget(
             precision (TRL's default, bf16) makes them 16.
         card: bytes of the card; needed for vLLM's pool, which is a share of it.
         backend: "trl", or "unsloth": then vLLM shares its weights with training, checkpoints go to the system's
-            memory, and the loss makes its logits in pieces of 2 GiB (read in its source, not run here).
+            memory, and the loss makes its logits in pieces of 2 GiB (told of it; not run here).
     Returns: `Budget`.
     Raises: ValueError where settings cannot be meant.
 

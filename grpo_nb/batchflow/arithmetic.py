@@ -1,0 +1,207 @@
+"""Batch arithmetic: how many completions are sampled together, how many updates they make, which counts are legal."""
+
+import math
+import numbers
+from collections.abc import Callable
+
+COUNTS = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "num_generations": 8}  # TRL's defaults
+STEPS, SIZE = "steps_per_generation", "generation_batch_size"
+KEYS = (*COUNTS, STEPS, SIZE)
+
+
+def batch_numbers(settings: dict, *, num_processes: int = 1) -> dict[str, int]:
+    """The batch arithmetic of a GRPO config, as TRL resolves it.
+
+    Args:
+        settings: keys of `GRPOConfig`; missing ones take TRL's defaults.
+    Returns: `generation_batch_size` (completions sampled at once), `unique_prompts` in it, `steps_per_generation`
+    (micro-steps that it feeds), `completions_per_update`.
+    Raises: ValueError where TRL would refuse, with values that work.
+    See: `GRPOConfig.__post_init__`.
+
+    >>> batch_numbers({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_generations": 4})
+    {'generation_batch_size': 16, 'unique_prompts': 4, 'steps_per_generation': 2, 'completions_per_update': 16}
+    """
+    check_counts(settings, num_processes=num_processes)
+    device, accumulation, group = counts_of(settings)
+    steps, size = settings.get(STEPS), settings.get(SIZE)
+    if steps is not None and size is not None:
+        raise ValueError(
+            f"only one of steps_per_generation and generation_batch_size may be set (got {steps} and {size}). "
+            "Drop generation_batch_size."
+        )
+    if steps is not None and steps < 1:
+        raise ValueError(
+            f"steps_per_generation must be at least 1 (got {steps}). Drop it, and gradient_accumulation_steps decides."
+        )
+    at_once = device * num_processes
+    if size is None:
+        size = at_once * (steps or accumulation)
+        step = _least_factor(size // device, group)
+        advice = f"per_device_train_batch_size = {math.ceil(device / step) * step}"
+    else:
+        whole = math.lcm(at_once, group)  # the smallest batch of full groups and full devices
+        advice = f"generation_batch_size = {max(1, round(size / whole)) * whole}"
+    if size < 1 or size % at_once:
+        raise ValueError(
+            "generation_batch_size must be a multiple of per_device_train_batch_size × processes "
+            f"(got {size}, {device} × {num_processes}). Try {advice}."
+        )
+    if size % group:
+        fits = _group_sizes(size, near=group)[:3]
+        others = f"num_generations = {' or '.join(map(str, sorted(fits)))}, or " if fits else ""
+        raise ValueError(
+            "the generation batch must be a multiple of num_generations "
+            f"(got {size} completions, num_generations = {group}). Try {others}{advice}."
+        )
+    return {
+        "generation_batch_size": size,
+        "unique_prompts": size // group,
+        "steps_per_generation": size // at_once,
+        "completions_per_update": at_once * accumulation,
+    }
+
+
+def counts_of(settings: dict) -> tuple[int, ...]:
+    """(per_device_train_batch_size, gradient_accumulation_steps, num_generations), TRL's defaults filled in."""
+    return tuple(settings.get(key, default) for key, default in COUNTS.items())
+
+
+def updates(settings: dict, prompts: int, *, num_processes: int = 1) -> int:
+    """Optimizer steps that one pass over the prompts takes; prompts that fill no generation batch are left out.
+
+    See: `RepeatSampler`; `Trainer` counts an accumulation that the end of an epoch cuts short.
+
+    >>> updates({"per_device_train_batch_size": 8, "num_generations": 4}, prompts=65)
+    32
+    """
+    batch = batch_numbers(settings, num_processes=num_processes)
+    rounds = prompts // batch["unique_prompts"]
+    micro_steps = rounds * batch[STEPS] * settings.get("num_iterations", 1)
+    return -(-micro_steps // settings.get("gradient_accumulation_steps", 1))
+
+
+def check_prompts_fill_a_batch(settings: dict, prompts: int, *, num_processes: int = 1) -> None:
+    """Refuse fewer prompts than one generation batch takes: TRL would train no step, and say that it has finished."""
+    batch = batch_numbers(settings, num_processes=num_processes)
+    if prompts >= batch["unique_prompts"]:
+        return
+    device, _, group = counts_of(settings)
+    if settings.get(SIZE) is None:
+        rest = batch[SIZE] // device
+        key, step = "per_device_train_batch_size", _least_factor(rest, group)
+        room = prompts * group // rest
+    else:
+        key, step = SIZE, math.lcm(batch[SIZE] // batch[STEPS], group)
+        room = prompts * group
+    if room >= step:
+        advice = f"{key} = {room // step * step}"
+    elif prompts > 0:  # however small the batch: the same completions, of fewer prompts
+        advice = f"num_generations = {batch[SIZE] // _prompts_that_share(batch[SIZE], at_most=prompts)}"
+    else:
+        advice = "a smaller batch"
+    raise ValueError(
+        f"the data set must fill one generation batch of {batch['unique_prompts']} prompts (got {prompts}). "
+        f"Try {advice}, or add rows."
+    )
+
+
+def check_counts(settings: dict, *, num_processes: int = 1) -> None:
+    """Refuse counts that are no whole numbers or too small to be divided, with the nearest that work.
+
+    Raises: ValueError.
+    """
+    _check_whole(settings, num_processes)
+    _check_least(settings, num_processes)
+
+
+def is_whole(value) -> bool:
+    """Whether a value is a whole number; True is none, though Python counts with it."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def number_meant(value, *, default: int) -> int:
+    """The whole number next to what was written, in quotes or with a point; `default` if it was none.
+
+    >>> number_meant("4.2", default=1), number_meant(None, default=1)
+    (4, 1)
+    """
+    try:
+        return round(float(str(value)))
+    except (ValueError, OverflowError):
+        return default
+
+
+def nearest(meant: int, works: Callable[[int], bool]) -> int | None:
+    """The count next to `meant` that works; None if none up to 1024 does.
+
+    >>> nearest(10, lambda n: n % 4 == 0)
+    8
+    """
+    candidates = [meant, *sorted(range(1, 1025), key=lambda n: abs(n - meant))]
+    return next((n for n in candidates if n > 0 and works(n)), None)
+
+
+def is_legal(settings: dict, *, num_processes: int) -> bool:
+    """Whether a config's batch is one that TRL accepts."""
+    try:
+        return bool(batch_numbers(settings, num_processes=num_processes))
+    except ValueError:
+        return False
+
+
+def _check_whole(settings: dict, num_processes: int) -> None:
+    """Refuse counts that are no whole numbers, with the nearest that makes the whole batch legal."""
+    given = {key: settings.get(key, COUNTS.get(key)) for key in KEYS}
+    wrong = [key for key in KEYS if not (is_whole(given[key]) or (given[key] is None and key not in COUNTS))]
+    if not wrong:
+        return
+    meant = {key: number_meant(given[key], default=COUNTS.get(key, 1)) for key in wrong}
+    key = wrong[0]
+    legal = nearest(meant[key], lambda n: is_legal({**settings, **meant, key: n}, num_processes=num_processes))
+    advice = "Write it without quotes or a point" if legal is None else f"Try {key} = {legal}"
+    raise ValueError(f"{key} must be a whole number (got {given[key]!r}, {type(given[key]).__name__}). {advice}.")
+
+
+def _check_least(settings: dict, num_processes: int) -> None:
+    """Refuse counts that are too small to be divided, with one that makes the whole batch legal."""
+    device, accumulation, group = counts_of(settings)
+    size = settings.get(SIZE)
+    if device < 1:
+        raise ValueError(
+            f"per_device_train_batch_size must be at least 1 (got {device}). "
+            f"Try per_device_train_batch_size = {1 if size else max(group, 2)}."
+        )
+    if accumulation < 1:
+        enough = 1 if size else _least_factor(device * num_processes, max(group, 2))
+        raise ValueError(
+            f"gradient_accumulation_steps must be at least 1 (got {accumulation}). "
+            f"Try gradient_accumulation_steps = {enough}."
+        )
+    if group < 2:
+        fits = _group_sizes(size or device * num_processes * (settings.get(STEPS) or accumulation), near=8)
+        if fits:
+            advice = f"num_generations = {fits[0]}"
+        elif size:
+            advice = f"num_generations = 2 and generation_batch_size = {math.lcm(device * num_processes, 2)}"
+        else:
+            advice = "num_generations = 8 and per_device_train_batch_size = 8"
+        raise ValueError(
+            "num_generations must be at least 2, since an advantage compares completions of one prompt "
+            f"(got {group}). Try {advice}."
+        )
+
+
+def _group_sizes(size: int, *, near: int) -> list[int]:
+    """Divisors of a generation batch, the nearest first; those far beyond `near` are not looked for."""
+    return sorted((g for g in range(2, min(size, 8 * near + 64) + 1) if size % g == 0), key=lambda g: abs(g - near))
+
+
+def _prompts_that_share(size: int, *, at_most: int) -> int:
+    """The most prompts, up to `at_most`, that can share a generation batch equally."""
+    return next(prompts for prompts in range(at_most, 0, -1) if size % prompts == 0)
+
+
+def _least_factor(rest: int, group: int) -> int:
+    """The least factor of a generation batch that makes whole groups, `rest` being the other factors."""
+    return group // math.gcd(rest, group)
