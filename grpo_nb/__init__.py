@@ -15,7 +15,7 @@ A module imports only modules above it in this table:
 | `profiles`    | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                   |
 | `templates`   | messages → prompt text; the tags, in one place                                           |
 | `rewards`     | completion text → parsed answer → score, in TRL's contract (one file per family)         |
-| `plots`       | curves, token colours, tables; data in, Figure or HTML out                               |
+| `plots`       | curves, batch flows, token colours, tables; data in, Figure or HTML out                  |
 | `files`       | files and folders that are there whole or not at all                                     |
 | `data`        | task or data set → rows `{"prompt", "answer", …}`                                        |
 | `models`      | profile → policy + tokenizer + LoRA; the only file that imports unsloth, and first       |

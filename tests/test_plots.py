@@ -8,9 +8,12 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from PIL import Image
 
-from grpo_nb import plots
+from grpo_nb import batchflow, plots
+from grpo_nb.plots import films
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -135,9 +138,9 @@ def test_resumed_draws_both_halves_over_the_whole():
 
 def test_html_is_made_where_text_is_escaped():
     """In the package, `HTML(…)` is given what `plots` built or an f-string of parts that went through `safe_text`."""
-    package = Path(plots.__file__).parent
+    package = Path(plots.__file__).parent.parent
     makers = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if "HTML(" in path.read_text()}
-    assert makers == {"explorers/panel.py", "listeners.py", "plots.py"}
+    assert makers == {"explorers/panel.py", "listeners.py", "plots/pages.py"}
 
 
 def test_a_png_is_small_and_keeps_the_colours():
@@ -152,3 +155,280 @@ def test_a_png_is_small_and_keeps_the_colours():
     seen = [colour for _, colour in ours.getcolors(64)]
     assert {tuple(bytes.fromhex(colour[1:])) for colour in plots.OKABE_ITO.values()} <= set(seen)
     assert ours.size == theirs.size and len(small) < len(whole.getvalue()) / 2
+
+
+# Batch flow.
+EXAMPLE_3 = {"per_device_train_batch_size": 3, "num_generations": 4, "gradient_accumulation_steps": 4, "shuffle": False}
+SHAPE = {"per_device_train_batch_size": 3, "num_generations": 3, "gradient_accumulation_steps": 2}
+FLOWS = {
+    "example one": (8, {**SHAPE, "steps_per_generation": 4, "shuffle": False}),
+    "example three": (6, EXAMPLE_3),
+    "shuffled, two epochs": (4, {**SHAPE, "steps_per_generation": 4, "num_train_epochs": 2}),
+    "replays": (8, {**SHAPE, "steps_per_generation": 4, "num_iterations": 2}),
+    "accumulation beyond a round": (9, {**SHAPE, "gradient_accumulation_steps": 3, "steps_per_generation": 2}),
+    "two processes": (40, {**SHAPE, "num_processes": 2, "steps_per_generation": 4}),
+    "four processes": (64, {**SHAPE, "per_device_train_batch_size": 4, "num_generations": 2, "num_processes": 4}),
+    "an update every micro-step": (12, {**SHAPE, "gradient_accumulation_steps": 1, "steps_per_generation": 12}),
+    "TRL's defaults": (100, {"per_device_train_batch_size": 8, "num_generations": 8}),
+    "a long round": (500, {"per_device_train_batch_size": 1, "num_generations": 8, "gradient_accumulation_steps": 64}),
+    "far too much": (
+        7473,
+        {
+            **{"per_device_train_batch_size": 16, "num_generations": 16, "num_processes": 8, "num_iterations": 2},
+            **{"gradient_accumulation_steps": 2, "steps_per_generation": 4},
+        },
+    ),
+}
+
+
+@pytest.fixture(params=FLOWS)
+def flow(request):
+    prompts, settings = FLOWS[request.param]
+    return batchflow.plan(prompts, **settings)
+
+
+def numbered(figure) -> list:
+    """The texts that stand on a cell: whole numbers on a plate of a colour."""
+    found = [text for text in figure.axes[0].texts if text.get_bbox_patch()]
+    return [text for text in found if to_hex(text.get_bbox_patch().get_facecolor()) != "#ffffff"]
+
+
+def columns_of(figure) -> list[float]:
+    return sorted({text.get_position()[0] for text in numbered(figure)})
+
+
+def drawn_steps(plan, figure) -> tuple:
+    return plan.micro_steps[: len(columns_of(figure))]
+
+
+def numbers_drawn(figure) -> list[list[int]]:
+    """For each column from the left, the numbers from above."""
+    columns: dict[float, list] = {}
+    for text in sorted(numbered(figure), key=lambda text: text.get_position()):
+        columns.setdefault(text.get_position()[0], []).append(int(text.get_text()))
+    return list(columns.values())
+
+
+def test_example_three_by_hand():
+    """Groups of four in micro-steps of three; process after process it would be one line: 0 0 0 0 1 1 1 1 2 2 2 2."""
+    figure = plots.plot_batch_flow(batchflow.plan(6, **EXAMPLE_3))
+    first = [[0, 0, 0], [0, 1, 1], [1, 1, 2], [2, 2, 2]]
+    assert numbers_drawn(figure) == first + [[3 + number for number in column] for column in first]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[:4] == ["round 0: 3 prompts × 4 completions", "round 1: 3 prompts × 4 completions", "step 0", "step 1"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        *("generation", "optimizer", "process 0", "micro-step")
+    ]
+    assert figure.axes[0].get_xlabel() == "", "nothing is left out"
+
+
+def test_cells_are_the_plans(flow):
+    figure = plots.plot_batch_flow(flow)
+    processes = min(flow.num_processes, 4)
+    rows = len(numbers_drawn(figure)[0]) // processes
+    expected = [[n for part in step.slices[:processes] for n in part[:rows]] for step in drawn_steps(flow, figure)]
+    assert numbers_drawn(figure) == expected and 1 <= rows <= flow.per_device_train_batch_size
+
+
+def test_cells_stand_on_their_patches(flow):
+    figure = plots.plot_batch_flow(flow)
+    filled = {
+        (patch.get_x() + 0.5, patch.get_y() + 0.5): patch.get_facecolor()
+        for patch in figure.axes[0].patches
+        if patch.get_fill() and patch.get_width() == patch.get_height() == 1 and patch.get_y() >= 0
+    }
+    assert len(filled) == len(numbered(figure))
+    assert all(filled[text.get_position()] == text.get_bbox_patch().get_facecolor() for text in numbered(figure))
+
+
+def test_lines_stand_where_the_optimizer_steps_are(flow):
+    figure = plots.plot_batch_flow(flow)
+    lines = [line.get_xdata()[0] for line in figure.axes[0].lines]
+    columns, steps = columns_of(figure), drawn_steps(flow, figure)
+    after = [sum(column < line for column in columns) - 1 for line in lines]
+    assert after == [i for i, step in enumerate(steps) if step.optimizer_update is not None]
+    assert all(line == columns[i] + 0.5 for line, i in zip(lines, after, strict=True))
+    expected = [str(step.optimizer_update) for step in steps if step.optimizer_update is not None]
+    labels = [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "right"]
+    assert [label.removeprefix("step ") for label in labels] == expected
+
+
+def test_hatched_is_what_an_older_policy_sampled(flow):
+    figure = plots.plot_batch_flow(flow)
+    cells = [patch for patch in figure.axes[0].patches if patch.get_width() == patch.get_height() == 1]
+    hatches = {patch.get_x() + 0.5: patch.get_hatch() for patch in cells if patch.get_hatch()}
+    staleness = dict(zip(columns_of(figure), [step.staleness for step in drawn_steps(flow, figure)], strict=True))
+    assert {column for column, old in staleness.items() if old} == set(hatches)
+    assert {hatches[column] for column, old in staleness.items() if old == 1} <= {"////"}
+    assert {hatches[column] for column, old in staleness.items() if old > 1} <= {"xxxx"}
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert ("staleness" in names) == any(staleness.values())
+    hatched = [patch for patch in cells if patch.get_hatch()]
+    assert len(hatched) == sum(staleness[text.get_position()[0]] > 0 for text in numbered(figure))
+
+
+def test_a_prompt_has_one_colour_and_its_number_is_read_on_it(flow):
+    seen: dict[str, set] = {}
+    for text in numbered(plots.plot_batch_flow(flow)):
+        ground = to_hex(text.get_bbox_patch().get_facecolor())
+        seen.setdefault(text.get_text(), set()).add(ground)
+        assert plots.contrast(ground, to_hex(text.get_color())) >= 4.5
+    assert {len(colours) for colours in seen.values()} == {1}
+
+
+def test_neighbours_differ_in_colour_up_to_eight():
+    figure = plots.plot_batch_flow(batchflow.plan(64, **SHAPE, steps_per_generation=8, seed=3))
+    assert len({to_hex(text.get_bbox_patch().get_facecolor()) for text in numbered(figure)}) == 8
+
+
+def test_replays_and_epochs_are_named():
+    texts = [text.get_text() for text in plots.plot_batch_flow(batchflow.plan(8, **FLOWS["replays"][1])).axes[0].texts]
+    assert [text for text in texts if "pass" in text or "replay" in text] == ["first pass", "replay 1"] * 2
+    again = [t.get_text() for t in plots.plot_batch_flow(batchflow.plan(4, **SHAPE, num_train_epochs=5)).axes[0].texts]
+    assert [text for text in again if text.startswith("round")] == [
+        *("round 0: 2 prompts × 3 completions", "round 1: 2 prompts × 3 completions")
+    ]
+    third = plots.plot_batch_flow(batchflow.plan(4, **SHAPE, num_train_epochs=5), generations=3).axes[0].texts
+    assert "round 2, epoch 1" in [text.get_text() for text in third]
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("two processes", "drawn: 8 of 20 micro-steps"),
+        ("TRL's defaults", "drawn: 2 of 100 micro-steps"),
+        ("a long round", "drawn: 19 of 3968 micro-steps"),
+        ("far too much", "drawn: 8 of 1864 micro-steps, 4 of 8 processes, 7 of 16 completions of each"),
+    ],
+)
+def test_the_axis_says_what_is_left_out(name, left_out):
+    plan = batchflow.plan(FLOWS[name][0], **FLOWS[name][1])
+    assert plots.plot_batch_flow(plan).axes[0].get_xlabel() == left_out
+    assert plots.tell_batch_flow(plan).endswith(f"(D{left_out[1:]}.)")
+
+
+def test_a_round_that_is_cut_short_says_so():
+    figure = plots.plot_batch_flow(batchflow.plan(500, **FLOWS["a long round"][1]))
+    assert figure.axes[0].texts[0].get_text() == "round 0: 8 prompts × 8 completions, 19 of 64 micro-steps"
+
+
+def test_the_figure_can_be_read(flow):
+    """Within its size, in letters of 8 points, none over another or beyond the edge."""
+    figure = plots.plot_batch_flow(flow)
+    width, height = figure.get_size_inches()
+    assert width <= 6.4 + 1e-9 and height <= (3.2 if flow.num_processes <= 2 else 5.6) + 1e-9
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    texts = [text for text in [*axes.texts, *axes.get_yticklabels(), axes.xaxis.label] if text.get_text()]
+    boxes = [Text.get_window_extent(text) for text in texts]
+    for i, box in enumerate(boxes):
+        assert texts[i].get_fontsize() >= 8
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, texts[i]
+        for j, other in enumerate(boxes[:i]):  # boxes have a pixel more than their letters
+            assert not box.padded(-1).overlaps(other.padded(-1)), (texts[i], texts[j])
+
+
+def test_a_flow_in_words():
+    plan = batchflow.plan(4, **{**SHAPE, "num_generations": 6}, steps_per_generation=4, num_iterations=2, shuffle=False)
+    assert plots.tell_batch_flow(plan, generations=1).startswith(
+        "Round 0, 2 prompts × 6 completions. Micro-step 0: 0 0 0. Micro-step 1: 0 0 0, then optimizer step 0. "
+        "Micro-step 2 (staleness 1): 1 1 1. Micro-step 3 (staleness 1): 1 1 1, then optimizer step 1. "
+        "Micro-step 4 (replay 1, staleness 2): 0 0 0."
+    )
+    both = plots.tell_batch_flow(batchflow.plan(4, **SHAPE, num_processes=2, shuffle=False))
+    assert "Micro-step 0: 0 0 0 on process 0; 2 2 2 on process 1. Micro-step 1: 1 1 1 on process 0; 3 3 3" in both
+
+
+def test_no_round_is_no_picture():
+    with pytest.raises(ValueError, match=r"generations must be at least 1 \(got 0\)\. Try generations = 2\."):
+        plots.plot_batch_flow(batchflow.plan(6, **EXAMPLE_3), generations=0)
+
+
+# The film.
+class Page(html.parser.HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, *tags) -> list[dict]:
+        return [attributes for tag, attributes in self.found if tag in tags]
+
+
+@pytest.fixture(scope="module")
+def film():
+    return plots.animate_batch_flow(batchflow.plan(8, **FLOWS["example one"][1]))
+
+
+def pictures(page: str) -> list[Image.Image]:
+    """The still one, then the frames."""
+    found = re.findall(r'data:image/png;base64,([^"]+)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for data in found]
+
+
+def test_a_film_needs_nothing_from_elsewhere(film):
+    assert not re.search(r"https?:|//[a-z]|@import|<link|url\(", re.sub(r"base64,[^\"]+", "", film)), "no address"
+    assert all(attributes["src"].startswith("data:image/png;base64,") for attributes in Page(film).of("img"))
+    assert {"iframe", "object", "embed"}.isdisjoint(tag for tag, _ in Page(film).found)
+
+
+def test_a_film_has_a_frame_for_the_sampling_and_one_for_every_micro_step(film):
+    assert len(pictures(film)) == 1 + 1 + 4
+    assert "new Array(5)" in film
+
+
+@pytest.mark.parametrize("name", ["replays", "a long round", "two processes", "far too much"])
+def test_a_film_stays_small(name):
+    prompts, settings = FLOWS[name]
+    page = plots.animate_batch_flow(batchflow.plan(prompts, **settings))
+    assert len(page) < 200_000
+    still, *frames = pictures(page)
+    assert len(frames) == {"replays": 9, "a long round": 15, "two processes": 5, "far too much": 9}[name]
+    if name == "far too much":
+        assert re.search(r"8 of 1864 micro-steps, [12] of 8 processes, [1-4] of 16 completions of each", page)
+
+
+def test_colour_comes_with_training(film):
+    """In Example 1 prompt k is trained on in micro-step k only: its colour is there from frame k + 1 on."""
+    colours = [tuple(bytes.fromhex(colour[1:])) for colour in plots.OKABE_ITO.values()][:4]
+    still, *frames = [{colour for _, colour in picture.getcolors(64)} for picture in pictures(film)]
+    assert set(colours) <= still
+    for number, seen in enumerate(frames):
+        assert [colour in seen for colour in colours] == [step < number for step in range(4)]
+
+
+def test_a_frame_says_what_happens():
+    window = films.window_of(batchflow.plan(8, **FLOWS["example one"][1]), generations=1)
+    assert [films._sentence(window, number) for number in range(4)] == [
+        "Round 0: 12 completions are sampled and scored, then cut in order.",
+        "Micro-step 0: forward and backward; gradients add up, 1 of 2.",
+        "Micro-step 1: forward and backward, then optimizer step 0.",
+        "Micro-step 2: forward and backward; gradients add up, 1 of 2.",
+    ]
+
+
+def test_without_scripts_a_picture_and_its_words_stay(film):
+    stripped = re.sub(r"<(script|style).*?</\1>", "", film, flags=re.DOTALL)
+    (image,) = Page(stripped).of("img")
+    plan = batchflow.plan(8, **FLOWS["example one"][1])
+    assert image["alt"] == plots.tell_batch_flow(plan, generations=1)
+    (controls,) = [attributes for attributes in Page(stripped).of("div") if attributes["class"] == "anim-controls"]
+    assert "hidden" in controls, "what does nothing is not shown"
+    assert "box.hidden = false" in film, "and a script shows it"
+
+
+def test_the_controls_have_words_and_take_keys(film):
+    buttons = re.findall(r'<button type="button"[^>]*onclick="anim\w+\.(\w+)\(\)">(\w+)</button>', film)
+    assert buttons == [
+        *(("first_frame", "First"), ("previous_frame", "Back"), ("pause_animation", "Pause")),
+        *(("play_animation", "Play"), ("next_frame", "Next"), ("last_frame", "Last")),
+    ]
+    assert film.count("<button") == len(buttons) and "tabindex" not in film
+    (slider,) = [field for field in Page(film).of("input") if field["type"] == "range"]
+    assert slider["aria-label"] == "frame"
+    (choices,) = Page(film).of("form")
+    assert "hidden" in choices and "autoplay" not in film
+    assert re.search(r'value="once"[^>]*\bchecked', film), "it ends at the last frame"

@@ -7,10 +7,12 @@
 | `texts`    | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
 | `scores`   | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
 | `losses`   | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
+| `batches`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
 | `adapters` | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
+from grpo_nb.checks.batches import check_batch, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
 from grpo_nb.checks.scores import check_advantages, check_reward
@@ -18,8 +20,10 @@ from grpo_nb.checks.texts import check_completion_mask, check_template
 
 __all__ = [
     "check_advantages",
+    "check_batch",
     "check_chance",
     "check_completion_mask",
+    "check_factors",
     "check_is_trained",
     "check_merge",
     "check_reward",

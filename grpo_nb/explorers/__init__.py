@@ -10,6 +10,8 @@
 | `lengths`     | how much does a token weigh in a short and in a long answer?                                  |
 | `kl`          | what do the three estimates of the KL divergence say, and how hard do they pull?              |
 | `sampling`    | what do temperature, top-p, top-k, min-p and the repetition penalty leave of a distribution?  |
+| `batch_flow`  | which completion trains when, and on which process?                                           |
+| `card`        | which terms fill a card's memory, and which cards hold a run?                                 |
 
 Each file but the first has three functions: `compute(...)` → numbers, `figure(numbers)` → Figure, and `explorer()` → a
 `Panel`, the last expression of a cell. Import the file, `from grpo_nb.explorers import clipping`, for importing the

@@ -46,7 +46,7 @@ class Panel:
     Args:
         draw: the values of the controls as keywords → (Figure, what it shows in one or two sentences with its numbers).
             A `ValueError` is shown in place, and the last good picture stays.
-        controls: name → `Number`, `Choice` or `Words`; at most six, named as TRL's config names them.
+        controls: name → `Number`, `Choice` or `Words`; at most six if possible, named as TRL's config names them.
         presets: name → values of some controls; chosen from a list of their own.
     Attributes:
         widget: the ipywidgets box, to be put into another layout.

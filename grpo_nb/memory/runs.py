@@ -26,6 +26,7 @@ DEFAULTS = {
     "vllm_gpu_memory_utilization": 0.3,
     "vllm_enable_sleep_mode": False,
 }
+CUDA_ITSELF = 2**29  # half a GiB: context and libraries
 UNSLOTH_PIECE = 2 * 2**30  # UNSLOTH_LOGPROB_CHUNK_GB
 RESIDENT = ("weights", "adapter", "optimizer", "reference")
 
@@ -64,7 +65,7 @@ class Budget:
 
     def fits(self, card: int) -> bool:
         """Whether the card holds the peak and half a GiB for CUDA itself."""
-        return self.peak + 2**29 <= card
+        return self.peak + CUDA_ITSELF <= card
 
 
 def budget(

@@ -1,0 +1,199 @@
+"""A plan of `batchflow` as a timetable: micro-steps to the right, processes downward, a cell for every completion."""
+
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from grpo_nb import batchflow
+from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, ink
+from grpo_nb.plots.windows import (
+    BAND,
+    EDGE,
+    LEFT,
+    LETTER,
+    MOST,
+    RIGHT,
+    SMALL,
+    WIDEST,
+    Window,
+    around,
+    size,
+    tallest,
+    window_of,
+)
+
+GREYS = ("#E4E4E4", "#CCCCCC")  # of a band; of a replay
+HATCHES = (None, "////", "xxxx")  # of staleness 0, 1, and more
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A completion as drawn: a patch with a number on it, hatched or not."""
+
+    step: batchflow.MicroStep
+    process: int
+    prompt: int
+    colour: str
+    patch: Rectangle
+    text: Text
+    hatch: Rectangle | None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The figure of a window, and what of it changes with time: its cells, and the line of each optimizer step."""
+
+    figure: Figure
+    axes: Axes
+    cells: list[Cell]
+    rules: dict[int, Line2D]
+
+
+def plot_batch_flow(plan: batchflow.Plan, *, generations: int = 2) -> Figure:
+    """Which completion trains when, and on which process: the first generation rounds of a run.
+
+    Time goes to the right, one column for each micro-step; a cell is a completion with its prompt's number, and colours
+    go round for neighbours to differ. A line after a micro-step is an optimizer step. Hatched cells were sampled by a
+    policy that has taken optimizer steps since: their number is the staleness.
+
+    Args:
+        generations: rounds to draw, fewer if the numbers would get too small; the axis says what is left out.
+    Raises: ValueError for less than one.
+    """
+    return draw(window_of(plan, generations=generations)).figure
+
+
+def draw(window: Window, *, head: float = 0.0) -> Drawing:
+    """The figure of a window.
+
+    Args:
+        head: inches to leave free above it.
+    """
+    row = min(MOST, (tallest(window) - around(window)) / window.lines)  # inches
+    column = min(WIDEST, (WIDE[0] - LEFT - RIGHT) / window.columns)
+    width, tall = max(LEFT + column * window.columns + RIGHT, 4.2), head + around(window) + row * window.lines
+    band = BAND / row  # rows
+    low, high = -len(window.bands) * band, window.lines + len(window.feet) * band
+    figure = Figure(figsize=(width, tall))
+    size = (column * window.columns / width, (high - low) * row / tall)
+    axes = figure.add_axes((LEFT / width, 1 - (head + EDGE) / tall - size[1], *size))
+    axes.set_xlim(0, window.columns)
+    axes.set_ylim(high, low)
+    axes.spines[:].set_visible(False)
+    rules = _bands(axes, window, column=column, band=band)
+    cells = _cells(axes, window)
+    _feet(axes, window, column=column, band=band)
+    names = [(band * (i - len(window.bands) + 0.5), name) for i, name in enumerate(window.bands)]
+    names += [(window.top(process) + window.rows / 2, f"process {process}") for process in range(window.processes)]
+    names += [(window.lines + band * (i + 0.5), name) for i, name in enumerate(window.feet)]
+    axes.set_yticks(*zip(*names, strict=True), fontsize=9)
+    axes.set_xticks([])
+    axes.tick_params(length=0, pad=4)
+    axes.set_xlabel(window.left_out, fontsize=9, loc="left")
+    return Drawing(figure, axes, cells, rules)
+
+
+def _bands(axes: Axes, window: Window, *, column: float, band: float) -> dict[int, Line2D]:
+    """Generation rounds, passes over them and optimizer steps, above the cells; the lines of the latter."""
+    tops = {name: (i - len(window.bands)) * band for i, name in enumerate(window.bands)}
+    steps = window.steps
+    in_round = window.plan.steps_per_generation * window.plan.num_iterations
+    for generation in sorted({step.generation for step in steps}):
+        held = [step for step in steps if step.generation == generation]
+        name = f"round {generation}" + f", epoch {held[0].epoch}" * (held[0].epoch > 0)
+        texts = [f"{name}: {size(window.plan)}", name, str(generation)]
+        if len(held) < in_round:
+            texts = [f"{texts[0]}, {len(held)} of {in_round} micro-steps", *texts]
+        _band(axes, window, held, texts, tops["generation"], band=band, column=column)
+        for replay in sorted({step.replay for step in held}) if "replay" in tops else ():
+            passed = [step for step in held if step.replay == replay]
+            texts = [f"replay {replay}" if replay else "first pass", str(replay)]
+            _band(axes, window, passed, texts, tops["replay"], band=band, column=column)
+    rules, start = {}, 0.0
+    for step in steps:
+        if step.optimizer_update is None:
+            continue
+        end = window.left(step) + 1
+        look = {"color": COLOURS["loss"], "linewidth": 2.2, "zorder": 4, "clip_on": False}
+        (rules[step.optimizer_update],) = axes.plot([end, end], [-band, window.lines], **look)
+        text = _fitting([f"step {step.optimizer_update}", str(step.optimizer_update)], (end - start) * column)
+        axes.text(end - 0.04 / column, -band / 2, text, ha="right", va="center_baseline", fontsize=SMALL)
+        start = end
+    return rules
+
+
+def _band(axes: Axes, window: Window, steps: list, texts: list[str], top: float, *, band: float, column: float) -> None:
+    """A grey strip over some micro-steps, with the longest of the texts that has room."""
+    start, end = window.left(steps[0]), window.left(steps[-1]) + 1
+    grey = GREYS[min(s.replay for s in steps) > 0]
+    axes.add_patch(Rectangle((start, top), end - start, band, facecolor=grey, edgecolor="white", linewidth=1.5))
+    _write(axes, (start + end) / 2, top + band / 2, _fitting(texts, (end - start) * column))
+
+
+def _fitting(texts: list[str], room: float) -> str:
+    """The first text that takes no more than this room in inches; else the last."""
+    return next((text for text in texts if len(text) * LETTER <= room), texts[-1])
+
+
+def _cells(axes: Axes, window: Window) -> list[Cell]:
+    """A cell for every completion: colour and number say which prompt, the hatch that the policy has moved on."""
+    cells, colours = [], _colours(window)
+    for step in window.steps:
+        hatch = _hatch_of(step)
+        for process, part in enumerate(step.slices[: window.processes]):
+            for row, prompt in enumerate(part[: window.rows]):
+                fill, place = colours[prompt], (window.left(step), window.top(process) + row)
+                patch = axes.add_patch(Rectangle(place, 1, 1, facecolor=fill))
+                lines = _hatch(axes, place, 1, hatch, ink(fill))
+                text = _write(axes, place[0] + 0.5, place[1] + 0.5, str(prompt), fill)
+                axes.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="white", linewidth=0.8, zorder=3.5))
+                cells.append(Cell(step, process, prompt, fill, patch, text, lines))
+    return cells
+
+
+def _colours(window: Window) -> dict[int, str]:
+    """A colour for each prompt, in turn as rounds hand them to the processes: neighbours differ."""
+    held = [
+        (step.generation, process, prompt)
+        for step in window.steps
+        for process, part in enumerate(step.slices)
+        for prompt in part
+    ]
+    palette = list(OKABE_ITO.values())
+    prompts = dict.fromkeys(prompt for *_, prompt in sorted(held, key=lambda place: place[:2]))
+    return {prompt: palette[i % len(palette)] for i, prompt in enumerate(prompts)}
+
+
+def _feet(axes: Axes, window: Window, *, column: float, band: float) -> None:
+    """Staleness and number of each micro-step, below its cells."""
+    for i, (name, values) in enumerate(window.feet.items()):
+        every = 1 + (column < max(len(str(value)) for value in values) * LETTER + 0.03)
+        for k, (step, value) in enumerate(zip(window.steps, values, strict=True)):
+            left, top = window.left(step), window.lines + band * i
+            if name == "staleness":
+                _hatch(axes, (left, top + 0.1 * band), 0.8 * band, _hatch_of(step), "#000000")
+            if k % every == 0:
+                _write(axes, left + 0.5, top + band / 2, str(value), "#FFFFFF")
+
+
+def _hatch_of(step: batchflow.MicroStep) -> str | None:
+    return HATCHES[min(step.staleness, len(HATCHES) - 1)]
+
+
+def _hatch(axes: Axes, place: tuple[float, float], height: float, hatch: str | None, colour: str):
+    """Lines across a cell, if any; `_write` keeps the number free of them."""
+    if hatch is None:
+        return None
+    look = {"fill": False, "edgecolor": colour, "linewidth": 0, "alpha": 0.55}  # the alpha of the lines
+    return axes.add_patch(Rectangle(place, 1, height, hatch=hatch, **look))
+
+
+def _write(axes: Axes, x: float, y: float, text: str, ground: str | None = None) -> Text:
+    """Small text centred at a place, on a plate of the ground's colour if there is one."""
+    plate = {"facecolor": ground, "edgecolor": "none", "pad": 0.1} if ground else None
+    look = {"ha": "center", "va": "center_baseline", "fontsize": SMALL, "color": ink(ground or GREYS[0])}
+    return axes.text(x, y, text, bbox=plate, **look)
