@@ -1,7 +1,8 @@
 """Real runs of TRL that write down what every micro-step trained on, for tests/test_batchflow.py.
 
-Nothing is replaced but sampling: each completion is the end token alone. Launched by torchrun, it is one process of a
-run: `python -m torch.distributed.run --nproc-per-node 2 -m tests.batchflow_runs CASES.json FOLDER`.
+Nothing is replaced but sampling: each completion is the end token alone. With the environment that torchrun gives
+(RANK, LOCAL_RANK, WORLD_SIZE), `python -m tests.batchflow_runs CASES.json FOLDER` is one process of a run. They
+find each other through a file: torchrun's own store asks the name server for the name of 127.0.0.1.
 """
 
 import contextlib
@@ -151,10 +152,13 @@ def main(cases: str, folder: str) -> None:
     faulthandler.dump_traceback_later(WORKER_SECONDS, exit=True)
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    meeting = (Path(folder) / "meeting").as_uri()
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     small = smallest_policy()
     found = [vars(recorded(small, **case)) for case in json.loads(Path(cases).read_text(encoding="utf8"))]
-    name = f"process-{os.environ['RANK']}.json"
-    (Path(folder) / name).write_text(json.dumps(found), encoding="utf8")
+    (Path(folder) / f"process-{rank}.json").write_text(json.dumps(found), encoding="utf8")
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

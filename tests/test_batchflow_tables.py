@@ -103,7 +103,10 @@ def test_example_3_needs_a_shuffled_data_set_of_seven():
     ],
 )
 def test_shapes_that_are_found(text, rows):
-    assert batchflow.check_table(text, **SMALL).sentence == f"A run can go like this for {rows} micro-steps."
+    assert (
+        batchflow.check_table(text, **SMALL).sentence
+        == f"A run can go like this for {rows} micro-step{'s' * (rows > 1)}."
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_processes_stand_side_by_side(text):
             "0: 0 0 0\n1: 1 1 1",
             {"num_prompts": 1},
             1,
-            "row 1 (step 1) comes after the end of the run; it must have 1 micro-steps.",
+            "row 1 (step 1) comes after the end of the run; it must have 1 micro-step.",
         ),
         (
             "0: 0 0 0 *\n1: 1 1 1 *",
@@ -318,3 +321,9 @@ def test_a_hostile_line_is_read(piece):
             batchflow.check_table(text, **SMALL)
         except ValueError as error:
             assert re.fullmatch(r".+ \(got .+\)\. [A-Z].+\.", str(error))
+
+
+@pytest.mark.parametrize("table", [None, 3, b"0 | [0,0,0]", {0: 1}])
+def test_what_is_neither_text_nor_rows_is_refused(table):
+    with pytest.raises(ValueError, match=r"a table must be text or a list of rows \(got "):
+        batchflow.check_table(table, per_device_train_batch_size=3, num_generations=3)

@@ -404,9 +404,9 @@ def test_a_frame_says_what_happens():
     window = films.window_of(batchflow.plan(8, **FLOWS["example one"][1]), generations=1)
     assert [films._sentence(window, number) for number in range(4)] == [
         "Round 0: 12 completions are sampled and scored, then cut in order.",
-        "Micro-step 0: forward and backward; gradients add up, 1 of 2.",
+        "Micro-step 0: forward and backward; gradients add up.",
         "Micro-step 1: forward and backward, then optimizer step 0.",
-        "Micro-step 2: forward and backward; gradients add up, 1 of 2.",
+        "Micro-step 2: forward and backward; gradients add up.",
     ]
 
 

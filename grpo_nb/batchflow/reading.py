@@ -46,6 +46,10 @@ def rows_of(text_or_rows: str | Iterable, *, width: int) -> list[Row]:
     >>> rows_of("| 0 | [0,0,1] | |\\n| 1 | [1,2,2] | → optimizer update |", width=3)[1]
     Row(label=1, prompts=(1, 2, 2), is_marked=True)
     """
+    if isinstance(text_or_rows, bytes | dict) or not isinstance(text_or_rows, Iterable):
+        raise ValueError(
+            f"a table must be text or a list of rows (got {type(text_or_rows).__name__}). Write 0 | [0,0,1] on a line."
+        )
     is_text = isinstance(text_or_rows, str)
     rows = list(_rows_of_text(text_or_rows, width) if is_text else map(_row_of_values, text_or_rows))
     if not rows:

@@ -39,7 +39,7 @@ class Plan:
         optimizer_steps: of one epoch.
         prompts_dropped: of one epoch: those that fill no generation round.
         needs_old_logps: whether TRL stores the log-probs of the policy that sampled, for ratio and clip; where vLLM
-            samples, it always does.
+            samples and its correction is on, it always does.
         notes: what else one has to know, a sentence each.
     """
 

@@ -58,7 +58,7 @@ def check_table(
         if wrong:
             step = "" if row.label is None else f" (step {row.label})"
             return Verdict(False, index, f"row {index}{step} {wrong}.")
-    return Verdict(True, None, f"A run can go like this for {len(rows)} micro-steps.")
+    return Verdict(True, None, f"A run can go like this for {len(rows)} micro-step{'s' * (len(rows) != 1)}.")
 
 
 # Each rule says what is wrong with one row, knowing those before it; None if nothing is.
@@ -75,7 +75,9 @@ def _misnumbered(rows: list[reading.Row], index: int, flow: schedule.Plan) -> st
 
 def _too_late(rows: list[reading.Row], index: int, flow: schedule.Plan) -> str | None:
     last = len(flow.micro_steps)
-    return None if index < last else f"comes after the end of the run; it must have {last} micro-steps"
+    return (
+        None if index < last else f"comes after the end of the run; it must have {last} micro-step{'s' * (last != 1)}"
+    )
 
 
 def _too_long(rows: list[reading.Row], index: int, flow: schedule.Plan) -> str | None:

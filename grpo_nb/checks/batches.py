@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from grpo_nb.checks.contract import exercise
+from grpo_nb.checks.contract import exercise, numbers_of
 
 
 @exercise
@@ -30,11 +30,12 @@ def check_batch(your_batch):
     ]
     for name, numbers, right in cases:
         yours = your_batch(*numbers)
+        found = numbers_of(yours)
         letters = ", ".join(f"{letter}={n}" for letter, n in zip(("b", "A", "S", "P", "G", "mu"), numbers, strict=True))
         given = f"{name}, {letters}:"
-        if not isinstance(yours, tuple | list) or len(yours) != 3 or not all(map(_is_number, yours)):
+        if found is None or len(found) != 3:
             return False, f"{given} three numbers must come back (yours: {yours!r:.80})."
-        if not all(abs(mine - theirs) < 1e-9 for mine, theirs in zip(right, yours, strict=True)):
+        if not all(abs(mine - theirs) < 1e-9 for mine, theirs in zip(right, found, strict=True)):
             return False, f"{given} must give ({', '.join(map(str, right))}) (yours: {yours!r:.80})."
     return True, f"all {len(cases)} cases fit."
 
@@ -67,15 +68,12 @@ def check_factors(your_factors):
     ]
     for name, rounds, accumulation, rescales, right in cases:
         yours = your_factors([list(tokens) for tokens in rounds], accumulation, rescales)
+        found = numbers_of(yours)
         how = "rescales" if rescales else "does not rescale"
         given = f"{name}, {rounds}, A = {accumulation}, {how}:"
-        if not isinstance(yours, list) or not all(map(_is_number, yours)):
+        if found is None:
             return False, f"{given} a list of numbers must come back (yours: {yours!r:.80})."
-        fits = len(yours) == len(right) and all(abs(a - b) < 1e-6 for a, b in zip(right, yours, strict=True))
+        fits = len(found) == len(right) and all(abs(a - b) < 1e-6 for a, b in zip(right, found, strict=True))
         if not fits:
             return False, f"{given} must give {[round(n, 4) for n in right]} (yours: {yours!r:.80})."
     return True, f"all {len(cases)} cases fit."
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float | Fraction) and not isinstance(value, bool)

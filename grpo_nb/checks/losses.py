@@ -1,6 +1,6 @@
 """Exercises about the loss: the clipped surrogate of a token, and what a token weighs."""
 
-from grpo_nb.checks.contract import exercise
+from grpo_nb.checks.contract import exercise, numbers_of
 
 
 @exercise
@@ -30,9 +30,10 @@ def check_surrogate(your_surrogate):
     for name, ratio, advantage, epsilon, epsilon_high, right in cases:
         yours = your_surrogate(ratio, advantage, epsilon, epsilon_high)
         given = f"{name}, ratio {ratio:g}, A = {advantage:g}, ε = {epsilon:g}, ε_high = {epsilon_high:g},"
-        if not isinstance(yours, int | float):
-            return False, f"{given} must give a plain number (yours: {yours!r:.80})."
-        if not abs(yours - right) < 1e-9:
+        found = numbers_of(yours)
+        if found is None or len(found) != 1:
+            return False, f"{given} must give one number (yours: {yours!r:.80})."
+        if not abs(found[0] - right) < 1e-6:
             return False, f"{given} must give {right} (yours: {yours!r})."
     return True, f"all {len(cases)} cases fit."
 
@@ -64,10 +65,9 @@ def check_token_weights(your_weights):
     for lengths, loss_type, limit, right in cases:
         yours = your_weights(list(lengths), loss_type, limit)
         given = f"{loss_type}, lengths {lengths}, max_completion_length {limit}:"
-        if not isinstance(yours, list) or len(yours) != len(right):
-            return False, f"{given} a list of {len(right)} weights must come back (yours: {yours!r:.80})."
-        if not all(isinstance(weight, int | float) for weight in yours):
-            return False, f"{given} the weights must be plain numbers (yours: {yours!r:.80})."
-        if not all(abs(ours - theirs) < 1e-9 for ours, theirs in zip(right, yours, strict=True)):
+        found = numbers_of(yours)
+        if found is None or len(found) != len(right):
+            return False, f"{given} {len(right)} numbers must come back (yours: {yours!r:.80})."
+        if not all(abs(ours - theirs) < 1e-6 for ours, theirs in zip(right, found, strict=True)):
             return False, f"{given} must give {[round(w, 4) for w in right]} (yours: {yours!r:.80})."
     return True, f"all {len(cases)} cases fit."

@@ -94,8 +94,7 @@ def _sentence(window: Window, number: int) -> str:
     step = window.steps[number - 1]
     if step.optimizer_update is not None:
         return f"Micro-step {step.step}: forward and backward, then optimizer step {step.optimizer_update}."
-    whole = plan.gradient_accumulation_steps
-    return f"Micro-step {step.step}: forward and backward; gradients add up, {step.step % whole + 1} of {whole}."
+    return f"Micro-step {step.step}: forward and backward; gradients add up."
 
 
 def _page(player: str, *, alt: str, picture: str) -> str:
