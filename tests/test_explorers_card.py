@@ -104,6 +104,9 @@ def test_the_words_follow_the_controls():
         "the largest term is loss." in shown.caption
         and "fits on L4, A100-40, A100-80, H200, not on T4." in shown.caption
     )
+    assert "8 at a time (gradient_accumulation_steps 1, so that groups are whole)" in shown.caption
+    shown.fields["num_generations"].value = 12
+    assert "24 completions of 1024" in shown.caption and "(gradient_accumulation_steps 3, so that" in shown.caption
     shown.preset.value = "the guide's 20K tokens, TRL"
     assert "it fits on none of the cards." in shown.caption and "system" not in shown.caption
     shown.fields["per_device_train_batch_size"].value = 1

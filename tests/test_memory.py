@@ -179,7 +179,7 @@ def test_a_larger_step_never_takes_less():
 
 def test_each_saving_saves():
     def made(how: dict | None = None, **changes) -> memory.Budget:
-        settings = {"per_device_train_batch_size": 4, "max_completion_length": 2048, **changes}
+        settings = {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 2048, **changes}
         return memory.budget(LLAMA, settings, prompt_tokens=512, **{"lora": ALL, **(how or {})})
 
     plain = made()
@@ -210,6 +210,36 @@ def test_a_pool_is_shared_or_not_kept_or_asleep():
     assert unsloth.terms["vllm_pool"] + unsloth.terms["weights"] == round(card / 2), "the weights lie in the pool"
     assert "vllm_pool" in trl.training and "vllm_pool" not in sleeping.training
     assert trl.peak > unsloth.peak and trl.peak > sleeping.peak
+
+
+def test_a_vllm_server_books_no_pool_here():
+    settings = {"use_vllm": True, "vllm_mode": "server"}
+    found = memory.budget(LLAMA, settings, prompt_tokens=256, lora=ALL)
+    assert found.terms["vllm_pool"] == found.terms["kv_cache"] == 0, "and no card need be named"
+
+
+def test_a_generation_batch_is_shared_by_the_processes():
+    def cache(**how) -> int:
+        return memory.budget(SMALL_QWEN, {"generation_batch_size": 64}, prompt_tokens=1, **how).terms["kv_cache"]
+
+    assert cache() == memory.kv_bytes(SMALL_QWEN, tokens=513, sequences=64) == 4 * cache(num_processes=4)
+    sizes = {"prompt_tokens": 8, "completion_tokens": 8}
+    settings = {"gradient_accumulation_steps": 4, "generation_batch_size": 64}  # 8 micro-steps in one process, 4 in two
+    one, two = (memory.step_work(SMALL_QWEN, settings, num_processes=n, **sizes)["scoring"] for n in (1, 2))
+    assert one > 0 == two
+    speed, how = memory.Speed(0.0, 1e12), {"prompt_tokens": 8, "lora": ALL}
+    alone, shared = (memory.what_fits(9, speed, SMALL_QWEN, [settings], num_processes=n, **how) for n in (1, 2))
+    assert alone[0]["seconds_per_step"] > shared[0]["seconds_per_step"]
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "steps", "iterations", "is_kept"),
+    [(4, 4, 1, False), (4, 8, 1, False), (4, 2, 2, False), (4, 2, 1, True), (4, 6, 1, True), (1, 3, 1, False)],
+)
+def test_a_round_in_the_middle_of_an_update_finds_gradients(accumulation, steps, iterations, is_kept):
+    settings = {"gradient_accumulation_steps": accumulation, "steps_per_generation": steps}
+    found = memory.budget(SMALL_QWEN, {**settings, "num_iterations": iterations}, prompt_tokens=1)
+    assert found.sampling.get("gradients", 0) == found.terms["gradients"] * is_kept
 
 
 def test_terms_at_the_peak_add_up_and_a_card_has_a_limit():
@@ -344,7 +374,9 @@ def test_defaults_and_tiles_are_trls():
     from grpo_nb.memory import steps
 
     fields = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
-    assert {name: fields[name] for name in runs.DEFAULTS} == runs.DEFAULTS
+    assert {name: fields[name] for name in runs.DEFAULTS} == runs.DEFAULTS and fields.keys() >= set(runs.READ)
+    for name in fields:
+        runs.check_keys({name: None})  # none of TRL's own keys is taken for a misspelt one
     assert utils._CHUNKED_LOGPROB_TOKEN_CHUNK_SIZE == steps.TILE_TOKENS
     assert grpo_trainer._CHUNKED_LOGPROB_CHUNK_SIZE == steps.TILE_VOCABULARY
 
@@ -390,9 +422,9 @@ def test_six_per_parameter_four_with_an_adapter():
     """Long after attention and the prompt have become small: 6 and 4, and 2 more where layers run again."""
 
     def per_parameter(lora, **settings) -> float:
-        settings = {"per_device_train_batch_size": 1, "gradient_checkpointing": False, **settings}
+        settings = {"per_device_train_batch_size": 2, "num_generations": 2, "gradient_checkpointing": False, **settings}
         work = memory.step_work(LLAMA, settings, prompt_tokens=1, completion_tokens=64, lora=lora)
-        return work["training"] / 64 / sum(memory.matmul_parameters(LLAMA).values())
+        return work["training"] / 2 / 64 / sum(memory.matmul_parameters(LLAMA).values())
 
     one = {"r": 1, "target_modules": ["q_proj"]}
     assert per_parameter(None) == pytest.approx(6, rel=0.02) and per_parameter(one) == pytest.approx(4, rel=0.02)
@@ -403,7 +435,7 @@ def test_a_step_by_hand():
     """Two completions of 3 tokens after 1: body 34, head 10, one layer of q_width 2, positions 1 + 2 + 3 + 4 = 10."""
     config = {"model_type": "llama", **dict.fromkeys(decoders.NEEDED, 1)}
     config |= {"hidden_size": 2, "intermediate_size": 3, "vocab_size": 5}
-    settings = {"per_device_train_batch_size": 2, "gradient_checkpointing": False, "beta": 0.1}
+    settings = {"per_device_train_batch_size": 2, "num_generations": 2, "gradient_checkpointing": False, "beta": 0.1}
     attention, once = 4 * 2 * 10, 2 * (34 * 4 + 10 * 4) + 4 * 2 * 10
     work = memory.step_work(config, settings, prompt_tokens=1, completion_tokens=3)
     assert work["sampling"] == 2 * (2 * (34 * 4 + 10 * 3) + attention)
@@ -473,6 +505,14 @@ def test_the_record_is_within_its_tolerance():
 
 
 # Refusals.
+NAN = float("nan")
+
+
+def budget_with(lora: dict | None = ALL, **settings) -> memory.Budget:
+    """A budget of Llama 3.1 8B with these settings."""
+    return memory.budget(LLAMA, settings, prompt_tokens=1, lora=lora)
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -493,12 +533,33 @@ def test_the_record_is_within_its_tolerance():
         (lambda: memory.pool_bytes(2**34, 0.3, weights=2**33), r"got 0.3 · 16.0 GiB for weights of 8.0.*Try 0.60"),
         (lambda: memory.pool_bytes(2**34, 0.9, weights=2**34), r"Take a larger card or fewer bits"),
         (lambda: memory.budget(LLAMA, {"use_vllm": True}, prompt_tokens=1, lora=ALL), r"got no card.*Pass card="),
-        (lambda: memory.budget(LLAMA, {}, prompt_tokens=0, lora=ALL), r"prompt_tokens must be at least 1 \(got 0\)"),
+        (lambda: memory.budget(LLAMA, {}, prompt_tokens=0, lora=ALL), r"prompt_tokens must be a whole.*\(got 0\)"),
+        (lambda: budget_with(max_completion_lenght=9), r"'max_completion_lenght'\)\. Write max_completion_length\."),
+        (lambda: budget_with(num_generation=4), r"Write num_generations\."),
+        (lambda: memory.step_work(LLAMA, {"betta": 1}, prompt_tokens=1), r"got 'betta'\)\. Write beta\."),
+        (lambda: budget_with(per_device_train_batch_size=3), r"multiple of num_generations \(got 3 completions"),
+        (lambda: budget_with(per_device_train_batch_size="8"), r"must be a whole number \(got '8', str\)\. Try"),
+        (lambda: budget_with(gradient_accumulation_steps=0), r"gradient_accumulation_steps must be at least 1"),
+        (lambda: budget_with(steps_per_generation=2, generation_batch_size=16), r"only one of steps_per_generation"),
+        (lambda: budget_with(max_completion_length=None), r"max_completion_length must be a whole .*\(got None\)"),
+        (lambda: budget_with(num_iterations=0), r"num_iterations must be a whole number, at least 1 \(got 0\)"),
+        (lambda: memory.budget(LLAMA, {}, prompt_tokens=1, num_processes=0), r"num_processes must be.*\(got 0\)"),
+        (lambda: budget_with({**ALL, "r": 0}), r"r must be a whole number, at least 1 \(got 0\)\. Take r = 16"),
+        (lambda: budget_with({"target_modules": "all-linear"}), r"r must be a whole number, at least 1 \(got None\)"),
+        (lambda: budget_with({"r": 8, "target_modules": None}), r"target_modules must be names .*\(got None\)"),
+        (lambda: budget_with({"r": 8}), r"target_modules must be names .*\(got None\)\. Take"),
+        (lambda: memory.kv_bytes(LLAMA, tokens=-5), r"tokens must be a whole number, at least 1 \(got -5\)"),
+        (lambda: memory.kv_bytes(LLAMA, tokens=5, sequences=0), r"sequences must be a whole .*\(got 0\)"),
+        (lambda: memory.calibrate((NAN, 2.0), (3.0, 4.0)), r"must be positive and finite \(got \(nan, 2.0\)"),
+        (lambda: memory.calibrate((1.0, 2.0), (3.0, NAN)), r"must be positive and finite.*Measure again"),
+        (lambda: memory.what_fits(9, memory.Speed(0.0, 0.0), LLAMA, [{}], prompt_tokens=1), r"got 0.0 s and 0.0 op"),
+        (lambda: memory.seconds_per_step(0, memory.Speed(0.0, 1.0)), r"operations must be positive.*\(got 0\)"),
+        (lambda: memory.steps_in(NAN, 1.0, memory.Speed(0.0, 1.0)), r"must not be negative, and finite \(got nan\)"),
         (lambda: memory.budget(LLAMA, {}, prompt_tokens=1, backend="jax"), r'"trl" or "unsloth" \(got \'jax\'\)'),
         (lambda: memory.step_work(LLAMA, {}, prompt_tokens=1, completion_tokens=0), r"at least one token each"),
         (lambda: memory.calibrate((1.0, 2.0), (3.0, 2.0)), r"more work must take longer .*Measure after a warm-up"),
         (lambda: memory.calibrate((0.0, 2.0), (3.0, 2.0)), r"must be positive.*Measure again"),
-        (lambda: memory.steps_in(-1, 1.0, (0.0, 1.0)), r"must not be negative \(got -1\)"),
+        (lambda: memory.steps_in(-1, 1.0, (0.0, 1.0)), r"must not be negative, and finite \(got -1\)"),
     ],
 )
 def test_refusals(call, sentence):

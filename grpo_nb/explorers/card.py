@@ -74,7 +74,7 @@ def compute(
 
     Args:
         model, trained, backend: keys of `memory.MODELS`, `TRAINED` and `BACKENDS`.
-        num_generations: makes gradient_accumulation_steps as large as whole groups need.
+        num_generations: makes gradient_accumulation_steps as large as whole groups need; the caption says how large.
     """
     settings = {"model": model, "trained": trained, "backend": backend, "num_generations": num_generations}
     sizes = {
@@ -83,7 +83,8 @@ def compute(
     }
     at_once = math.lcm(per_device_train_batch_size, num_generations)
     (lora, bits), (library, further) = TRAINED[trained], BACKENDS[backend]
-    grpo = {**sizes, "gradient_accumulation_steps": at_once // per_device_train_batch_size, **further}
+    counts = {"num_generations": num_generations, "gradient_accumulation_steps": at_once // per_device_train_batch_size}
+    grpo = {**sizes, **counts, **further}
     budget = memory.budget(
         memory.MODELS[model], grpo, prompt_tokens=PROMPT, lora=lora, bits=bits, backend=library, attention="sdpa"
     )
@@ -113,6 +114,7 @@ def figure(run: Run) -> Figure:
 def caption(run: Run) -> str:
     """What is run, the peak and its terms, the largest one, and which cards hold it."""
     s, rows = run.settings, run.settings["per_device_train_batch_size"]
+    accumulation = f"gradient_accumulation_steps {run.at_once // rows}, so that groups are whole"
     moment = max(run.moments, key=lambda name: sum(run.moments[name].values()))
     terms = [f"{LOOKS[term][0]} {_gib(size)}" for term, size in run.moments[moment].items()]
     largest = LOOKS[max(run.moments[moment], key=run.moments[moment].get)][0]
@@ -122,8 +124,8 @@ def caption(run: Run) -> str:
     offloaded = f" Training puts {_gib(run.budget.system)} GiB into the system's memory." if run.budget.system else ""
     return (
         f"{s['model']}, {s['trained']}, {s['backend']}: {run.at_once} completions of {s['max_completion_length']} "
-        f"tokens are sampled together by transformers, then trained on {rows} at a time, after prompts of {PROMPT} "
-        f"tokens. The peak is {_gib(run.budget.peak)} GiB while {moment}: "
+        f"tokens are sampled together by transformers, then trained on {rows} at a time ({accumulation}), after "
+        f"prompts of {PROMPT} tokens. The peak is {_gib(run.budget.peak)} GiB while {moment}: "
         f"{', '.join(terms)}; the largest term is {largest}. With half a GiB for CUDA itself it {verdict}.{offloaded}"
     )
 

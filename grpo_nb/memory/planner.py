@@ -13,11 +13,12 @@ Operations are floating-point ones, a multiplication and an addition counted as 
 Checkpointing runs the layers forward once more.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from grpo_nb.memory.decoders import decoder, matmul_parameters
-from grpo_nb.memory.runs import DEFAULTS
+from grpo_nb.memory.runs import DEFAULTS, check_keys, steps_per_round
 from grpo_nb.memory.states import adapter_parameters
 
 
@@ -43,7 +44,13 @@ def forward_work(config, *, tokens: int, head_tokens: int, sequences: int = 1, a
 
 
 def step_work(
-    config, grpo: dict, *, prompt_tokens: int, completion_tokens: int | None = None, lora: dict | None = None
+    config,
+    grpo: dict,
+    *,
+    prompt_tokens: float,
+    completion_tokens: float | None = None,
+    lora: dict | None = None,
+    num_processes: int = 1,
 ) -> dict[str, float]:
     """Tokens and operations of one optimizer step on one process.
 
@@ -52,15 +59,19 @@ def step_work(
         prompt_tokens: mean over the data.
         completion_tokens: mean length; None: max_completion_length, the worst case.
         lora: adapter settings, or None.
+        num_processes: that train; a generation batch is that of all of them.
     Returns: `sampled_tokens` and `trained_tokens` of completions; operations of `sampling`, `scoring` (old and
     reference log-probs), `training`, and their sum `operations`.
+    Raises: ValueError where settings cannot be meant, or TRL would refuse the batch.
 
     >>> from grpo_nb.memory import MODELS
     >>> work = step_work(MODELS["Qwen3-0.6B"], {"num_iterations": 2}, prompt_tokens=10, completion_tokens=100)
     >>> work["sampled_tokens"], work["trained_tokens"]
     (400.0, 800.0)
     """
-    settings = {**DEFAULTS, "num_iterations": 1, **grpo}
+    settings = {**DEFAULTS, **grpo}
+    check_keys(grpo)
+    micro_steps = steps_per_round(settings, num_processes=num_processes)
     length = settings["max_completion_length"] if completion_tokens is None else completion_tokens
     if prompt_tokens < 1 or length < 1:
         raise ValueError(
@@ -73,7 +84,7 @@ def step_work(
     once = forward_work(config, tokens=tokens, head_tokens=length + 1, adapter=adapter)
     # A cache spares sampling every second look: one forward pass over the sequence, the head once per new token.
     sampling = sampled * forward_work(config, tokens=tokens, head_tokens=length, adapter=adapter)
-    scoring = sampled * once * (_needs_old_logps(settings) + bool(settings["beta"]))
+    scoring = sampled * once * (_needs_old_logps(settings, micro_steps) + bool(settings["beta"]))
     training = trained * (once + backward_work(config, tokens=tokens, head_tokens=length + 1, adapter=adapter))
     if settings["gradient_checkpointing"]:
         training += trained * forward_work(config, tokens=tokens, head_tokens=0, adapter=adapter)
@@ -82,12 +93,9 @@ def step_work(
     return {**counts, **found, "operations": sum(found.values())}
 
 
-def _needs_old_logps(settings: dict) -> bool:
+def _needs_old_logps(settings: dict, micro_steps: int) -> bool:
     """Whether an update may come after another one since its completions were sampled, or vLLM sampled them: as TRL."""
-    accumulation, size = settings["gradient_accumulation_steps"], settings.get("generation_batch_size")
-    micro_steps = settings.get("steps_per_generation") or accumulation
-    if size:
-        micro_steps = size // settings["per_device_train_batch_size"]
+    accumulation = settings["gradient_accumulation_steps"]
     is_corrected = settings["use_vllm"] and settings.get("vllm_importance_sampling_correction", True)
     return bool(accumulation % (micro_steps * settings["num_iterations"]) or is_corrected)
 
@@ -115,8 +123,10 @@ def calibrate(first: tuple[float, float], second: tuple[float, float]) -> Speed:
     Speed(overhead_s=2.0, per_second=100.0)
     """
     (few, short), (many, long) = sorted([first, second])
-    if few <= 0 or short <= 0 or long <= 0:
-        raise ValueError(f"operations and seconds must be positive (got {first} and {second}). Measure again.")
+    if not all(math.isfinite(value) and value > 0 for value in (*first, *second)):
+        raise ValueError(
+            f"operations and seconds must be positive and finite (got {first} and {second}). Measure again."
+        )
     if few == many:
         return Speed(0.0, 2 * few / (short + long))
     if long <= short:
@@ -133,10 +143,20 @@ def calibrate(first: tuple[float, float], second: tuple[float, float]) -> Speed:
 def seconds_per_step(operations: float, speed: Speed) -> float:
     """overhead + operations / per_second.
 
+    Raises: ValueError for a speed at which no step ends, or each takes no time.
+
     >>> seconds_per_step(200, Speed(2.0, 100.0))
     4.0
     """
-    return speed.overhead_s + operations / speed.per_second
+    overhead, rate = speed
+    if not (math.isfinite(rate) and rate > 0 and math.isfinite(overhead) and overhead >= 0):
+        raise ValueError(
+            f"a speed must have an overhead from 0 s up and a positive rate, both finite (got {overhead} s and {rate} "
+            "operations per second). Take it from calibrate."
+        )
+    if not (math.isfinite(operations) and operations > 0):
+        raise ValueError(f"the operations must be positive and finite (got {operations}). Take them from step_work.")
+    return overhead + operations / speed.per_second
 
 
 def steps_in(minutes: float, operations: float, speed: Speed) -> int:
@@ -145,8 +165,8 @@ def steps_in(minutes: float, operations: float, speed: Speed) -> int:
     >>> steps_in(1, 200, Speed(2.0, 100.0))
     15
     """
-    if minutes < 0:
-        raise ValueError(f"the minutes must not be negative (got {minutes}). Take 10.")
+    if not (math.isfinite(minutes) and minutes >= 0):
+        raise ValueError(f"the minutes must not be negative, and finite (got {minutes}). Take 10.")
     return int(60 * minutes / seconds_per_step(operations, speed))
 
 
@@ -159,6 +179,7 @@ def what_fits(
     prompt_tokens: int,
     lora: dict | None = None,
     min_steps: int = 1,
+    num_processes: int = 1,
 ) -> list[dict]:
     """Which settings reach `min_steps` optimizer steps in the time, the most trained tokens first.
 
@@ -166,11 +187,12 @@ def what_fits(
         speed: from `calibrate`, on the same model and machine; best not too far from the settings that were measured,
             for a GPU that is half empty does more work in the same time.
         candidates: dicts of `GRPOConfig` settings.
+        num_processes: that train, as measured.
     Returns: for each that fits, `settings`, `steps`, `seconds_per_step`, `trained_tokens` of all steps.
     """
     found = []
     for settings in candidates:
-        work = step_work(config, settings, prompt_tokens=prompt_tokens, lora=lora)
+        work = step_work(config, settings, prompt_tokens=prompt_tokens, lora=lora, num_processes=num_processes)
         steps = steps_in(minutes, work["operations"], speed)
         each = seconds_per_step(work["operations"], speed)
         trained = steps * work["trained_tokens"]

@@ -1,5 +1,6 @@
 """What generation adds to memory: the KV cache of transformers, or the pool that vLLM takes at its start."""
 
+from grpo_nb.batchflow import arithmetic
 from grpo_nb.memory.decoders import decoder, gib
 
 
@@ -19,11 +20,16 @@ def kv_bytes(config, *, tokens: int, sequences: int = 1, bits: int = 16) -> int:
 
     Sliding windows, which would cap it, are not counted.
 
+    Raises: ValueError unless both are whole numbers, at least 1.
+
     >>> from grpo_nb.memory import MODELS
     >>> gib(kv_bytes(MODELS["Llama-3.1-8B"], tokens=20480)), gib(kv_bytes(MODELS["Llama-3.1-8B"], tokens=20480,
     ...     sequences=8))
     (2.5, 20.0)
     """
+    for name, value in {"tokens": tokens, "sequences": sequences}.items():
+        if not arithmetic.is_whole(value) or value < 1:
+            raise ValueError(f"{name} must be a whole number, at least 1 (got {value!r}). Count them first.")
     return sequences * tokens * kv_bytes_per_token(config, bits=bits)
 
 

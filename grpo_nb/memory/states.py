@@ -1,5 +1,6 @@
 """What lies in memory all the time: weights, an adapter, and the two numbers that Adam keeps of every weight."""
 
+from grpo_nb.batchflow import arithmetic
 from grpo_nb.memory.decoders import decoder, linears, parameters
 
 BITS = (4, 8, 16, 32)
@@ -56,7 +57,7 @@ def adapter_parameters(config, lora: dict) -> int:
 
     Args:
         lora: as for `peft.LoraConfig`: `r` and `target_modules` (names, or "all-linear").
-    Raises: ValueError for a target that is no matrix of a layer.
+    Raises: ValueError for a rank that is none, or a target that is no matrix of a layer.
     See: Hu et al. 2021, arXiv:2106.09685.
 
     >>> from grpo_nb.memory import MODELS
@@ -64,16 +65,23 @@ def adapter_parameters(config, lora: dict) -> int:
     83886080
     """
     d, shapes = decoder(config), linears(config)
-    return d.layers * lora["r"] * sum(sum(shapes[name]) for name in targets(lora))
+    aimed = targets(lora)
+    return d.layers * lora["r"] * sum(sum(shapes[name]) for name in aimed)
 
 
 def targets(lora: dict) -> list[str]:
-    """The matrices that an adapter changes, in the order of a layer."""
+    """The matrices that an adapter changes, in the order of a layer.
+
+    Raises: ValueError for a rank that is no whole number from 1 up, or target modules that are none or unknown; where
+    PEFT would choose some by the family, they must be named.
+    """
+    rank, wanted = lora.get("r"), lora.get("target_modules")
+    if not arithmetic.is_whole(rank) or rank < 1:
+        raise ValueError(f"an adapter's r must be a whole number, at least 1 (got {rank!r}). Take r = 16.")
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    wanted = lora.get("target_modules", "all-linear")
     wanted = names if wanted == "all-linear" else wanted
-    unknown = [name for name in wanted if name not in names]
-    if isinstance(wanted, str) or unknown or not wanted:
+    is_list = isinstance(wanted, list | tuple | set | frozenset)
+    if not is_list or not wanted or any(name not in names for name in wanted):
         raise ValueError(
             f'target_modules must be names out of {", ".join(names)}, or "all-linear" (got {wanted!r}). '
             'Take "all-linear".'
