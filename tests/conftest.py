@@ -81,6 +81,14 @@ def uninterrupted(small_policy, tmp_path_factory):
         return small_runs.weights(trainer), small_runs.curve(run)
 
 
+@pytest.fixture
+def unsloth() -> dict[str, str]:
+    """Name → text of the files of Unsloth's pinned wheel."""
+    from tests import wheels
+
+    return wheels.unsloth_files()
+
+
 def pytest_collection_modifyitems(items):
     """Skip what is marked `gpu` where there is none; torch is asked only if something is marked."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

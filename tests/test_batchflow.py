@@ -17,7 +17,7 @@ import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader
 from test_configs import suggestions
-from test_errata_advanced_rl import EXAMPLE_1, run, unsloth, written_by_unsloth  # noqa: F401  (unsloth is a fixture)
+from test_errata_advanced_rl import EXAMPLE_1
 from torch.utils.data import DataLoader
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
@@ -25,7 +25,7 @@ from trl.trainer.utils import RepeatSampler
 
 from grpo_nb import batchflow
 from grpo_nb.batchflow import arithmetic
-from tests import batchflow_runs
+from tests import batchflow_runs, wheels
 
 SECONDS = 300  # for two launched processes to end; they take about ten
 
@@ -337,9 +337,9 @@ def test_plans_equal_a_launched_run_of_two_processes(tmp_path):
 
 
 # Unsloth.
-def test_unsloths_rescue_is_the_wheels_own(unsloth):  # noqa: F811
+def test_unsloths_rescue_is_the_wheels_own(unsloth):
     code, rng, changed = (
-        written_by_unsloth(unsloth, "if steps_per_generation is None and generation_batch_size is None"),
+        wheels.written_by_unsloth(unsloth, "if steps_per_generation is None and generation_batch_size is None"),
         random.Random(3),
         0,
     )
@@ -352,7 +352,7 @@ def test_unsloths_rescue_is_the_wheels_own(unsloth):  # noqa: F811
             "steps_per_generation": rng.choice([None, None, rng.randint(1, 4)]),
             "generation_batch_size": None,
         }
-        theirs = run(code, **settings, os=SimpleNamespace(environ={"WORLD_SIZE": str(processes)}))
+        theirs = wheels.run(code, **settings, os=SimpleNamespace(environ={"WORLD_SIZE": str(processes)}))
         used = {key: theirs[key] for key in settings}
         try:
             stock = batchflow.plan(64, **used, num_processes=processes)

@@ -327,3 +327,11 @@ def test_a_hostile_line_is_read(piece):
 def test_what_is_neither_text_nor_rows_is_refused(table):
     with pytest.raises(ValueError, match=r"a table must be text or a list of rows \(got "):
         batchflow.check_table(table, per_device_train_batch_size=3, num_generations=3)
+
+
+def test_lists_within_lists_end_somewhere():
+    row = [0]
+    for _ in range(5000):
+        row = [row]
+    with pytest.raises(ValueError, match=r"every row must be a step number and prompts \(got '\[\[\["):
+        batchflow.check_table([row], per_device_train_batch_size=3, num_generations=3)

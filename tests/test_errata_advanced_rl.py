@@ -2,22 +2,18 @@
 
 import ast
 import dataclasses
-import textwrap
-import zipfile
 from types import SimpleNamespace
 
 import pytest
 import torch
-from test_gpu_profiles import WHEELS
 from test_losses import random_case, trls_loss
-from test_project import pins
 from transformers import GenerationConfig
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from benchmarks import survival
 from grpo_nb import advantages, configs, listeners, losses, tokens, train
-from tests import small_runs
+from tests import small_runs, wheels
 
 EXAMPLE_1 = {
     "per_device_train_batch_size": 3,
@@ -91,32 +87,6 @@ def one_prompt(small_policy, tmp_path_factory):
     """One update on four completions of a single prompt."""
     settings = {"per_device_train_batch_size": 4, "num_generations": 4, "max_steps": 1}
     return watched(small_policy, tmp_path_factory.mktemp("one"), **settings)
-
-
-@pytest.fixture(scope="module")
-def unsloth() -> dict[str, str]:
-    """File → source, of the pinned Unsloth release, read from its wheel and never imported."""
-    wheel = WHEELS / f"unsloth-{pins('gpu')['unsloth']}-py3-none-any.whl"
-    if not wheel.exists():
-        pytest.skip(f"{wheel.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
-    with zipfile.ZipFile(wheel) as files:
-        return {name: files.read(name).decode() for name in files.namelist() if name.endswith(".py")}
-
-
-def written_by_unsloth(unsloth: dict[str, str], start: str) -> str:
-    """The piece of code, kept as a string in rl.py, that Unsloth writes into the config class, from `start` on."""
-    strings = [
-        node.value
-        for node in ast.walk(ast.parse(unsloth["unsloth/models/rl.py"]))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.strip().startswith(start)
-    ]
-    return textwrap.dedent(strings[0])
-
-
-def run(code: str, **names) -> dict:
-    """The names after a piece of code has run with these."""
-    exec(code, {"os": SimpleNamespace(environ={}), "print": lambda *words: None}, names)
-    return names
 
 
 # Parameters of the loss.
@@ -198,11 +168,11 @@ def test_a10_masking_every_token_makes_no_nan():
 
 
 def test_a11_unsloth_masks_for_an_explicit_dapo_only(unsloth):
-    code = written_by_unsloth(unsloth, "if loss_type.lower() == 'dr_grpo'")
+    code = wheels.written_by_unsloth(unsloth, "if loss_type.lower() == 'dr_grpo'")
     decided = {}
     for kind, is_default in [("dapo", False), ("dapo", True), ("bnpo", False), ("grpo", False)]:
         names = {"loss_type": kind, "_unsloth_default_loss_type": is_default, "mask_truncated_completions": None}
-        decided[kind, is_default] = run(code, **names, scale_rewards="group", epsilon_high=None, beta=0.0)
+        decided[kind, is_default] = wheels.run(code, **names, scale_rewards="group", epsilon_high=None, beta=0.0)
     masks = {key: names["mask_truncated_completions"] for key, names in decided.items()}
     assert masks == {("dapo", False): True, ("dapo", True): False, ("bnpo", False): False, ("grpo", False): False}
 
@@ -273,19 +243,19 @@ def test_a17_unsloth_lists_gpt_oss_only(unsloth):
 
 
 def test_a18_beta_depends_on_the_loss_in_unsloth(unsloth):
-    code = written_by_unsloth(unsloth, "beta = 0.0 if str(loss_type)")
-    chosen = {kind: run(code, loss_type=kind)["beta"] for kind in losses.LOSS_TYPES[:4]}
+    code = wheels.written_by_unsloth(unsloth, "beta = 0.0 if str(loss_type)")
+    chosen = {kind: wheels.run(code, loss_type=kind)["beta"] for kind in losses.LOSS_TYPES[:4]}
     assert chosen == {"grpo": 0.001, "bnpo": 0.001, "dr_grpo": 0.0, "dapo": 0.0} and default("beta") == 0.0
 
 
 # Batches.
 def test_a19_the_batch_need_not_reach_the_group(unsloth, tmp_path):
-    code = written_by_unsloth(unsloth, "if steps_per_generation is None and generation_batch_size is None")
+    code = wheels.written_by_unsloth(unsloth, "if steps_per_generation is None and generation_batch_size is None")
     found = {}
     for batch, accumulation, group in [(1, 4, 4), (8, 1, 6), (1, 1, 4)]:
         names = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
         names |= {"num_generations": group, "steps_per_generation": None, "generation_batch_size": None}
-        found[batch, accumulation, group] = run(code, **names)["per_device_train_batch_size"]
+        found[batch, accumulation, group] = wheels.run(code, **names)["per_device_train_batch_size"]
     assert found == {(1, 4, 4): 1, (8, 1, 6): 6, (1, 1, 4): 4}
     with pytest.raises(ValueError, match="must be divisible by num_generations"):
         GRPOConfig(output_dir=str(tmp_path), bf16=False, per_device_train_batch_size=8, num_generations=6)

@@ -7,7 +7,6 @@ import ast
 import dataclasses
 import inspect
 import re
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ import torch
 import trl
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from test_gpu_profiles import WHEELS
 from test_project import pins
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
@@ -104,16 +102,6 @@ def run(small_policy, tmp_path_factory):
         calls.clear()  # of the dry run
         trainer.train()
     return SimpleNamespace(trainer=trainer, calls=list(calls))
-
-
-@pytest.fixture(scope="module")
-def unsloth_text():
-    """Path → text of a file in the pinned Unsloth wheel, which is read and never imported."""
-    wheel = WHEELS / f"unsloth-{pins('gpu')['unsloth']}-py3-none-any.whl"
-    if not wheel.exists():
-        pytest.skip(f"{wheel.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
-    with zipfile.ZipFile(wheel) as files:
-        yield lambda path: files.read(path).decode()
 
 
 # What it tells of reinforcement learning and of the libraries.
@@ -387,12 +375,12 @@ def test_d43_the_ids_come_in_a_dictionary(tokenizer):
     assert made["input_ids"] == tokenizer.apply_chat_template(ASK, return_dict=False)
 
 
-def test_d44_there_is_no_prompt_length(tmp_path, unsloth_text):
+def test_d44_there_is_no_prompt_length(tmp_path, unsloth):
     with pytest.raises(TypeError, match="max_prompt_length"):
         GRPOConfig(output_dir=str(tmp_path), max_prompt_length=128, **QUIET)
     with pytest.raises(ValueError, match=r"filter the rows with data\.keep_short"):
         configs.check_keys({"max_prompt_length": 128}, GRPOConfig)
-    assert '"max_prompt_length": ("filter overlong prompts' in unsloth_text("unsloth/models/rl_config_compat.py")
+    assert '"max_prompt_length": ("filter overlong prompts' in unsloth["unsloth/models/rl_config_compat.py"]
 
 
 def test_d45_min_p_is_a_share_of_the_likeliest():
@@ -404,12 +392,12 @@ def test_d45_min_p_is_a_share_of_the_likeliest():
     assert [kept(TopPLogitsWarper(0.2), shares) for shares in (peaked, flat)] == [1, 2]  # mass 0.2: the nucleus
 
 
-def test_d46_the_seed_is_dropped(unsloth_text):
+def test_d46_the_seed_is_dropped(unsloth):
     class Sampling:
         def __init__(self, seed=None, min_p=0.0):
             self.seed, self.min_p = seed, min_p
 
-    tree = ast.parse(unsloth_text("unsloth/models/rl_replacements.py"))
+    tree = ast.parse(unsloth["unsloth/models/rl_replacements.py"])
     name, scope = "grpo_update_SamplingParams", {"inspect": inspect}
     [function] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
     exec(ast.unparse(function), scope)
@@ -434,13 +422,13 @@ def test_d48_the_warm_up_is_in_steps(tmp_path):
     assert GRPOConfig(output_dir=str(tmp_path), warmup_steps=0.1, **QUIET).get_warmup_steps(100) == 10
 
 
-def test_d49_one_completion_is_no_group_of_four(tmp_path, unsloth_text):
+def test_d49_one_completion_is_no_group_of_four(tmp_path, unsloth):
     batch = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "num_generations": 4}
     with pytest.raises(ValueError, match=r"generation_batch_size \(1\) must be divisible by num_generations \(4\)"):
         GRPOConfig(output_dir=str(tmp_path), **batch, **QUIET)
     with pytest.raises(ValueError, match="per_device_train_batch_size = 4"):
         configs.batch_numbers(batch, num_processes=1)
-    assert "per_device_train_batch_size = num_generations" in unsloth_text("unsloth/models/rl.py")
+    assert "per_device_train_batch_size = num_generations" in unsloth["unsloth/models/rl.py"]
 
 
 def test_d50_four_completions_are_one_prompt():
@@ -489,8 +477,8 @@ def test_d55_one_sample_shows_nothing():
     assert evaluate.wilson_interval(1.0, 64)[0] > evaluate.wilson_interval(0.0, 64)[1]
 
 
-def test_d57_merged_4bit_has_to_be_forced(unsloth_text):
-    tree = ast.parse(unsloth_text("unsloth/save.py"))
+def test_d57_merged_4bit_has_to_be_forced(unsloth):
+    tree = ast.parse(unsloth["unsloth/save.py"])
     tests = [node for node in ast.walk(tree) if isinstance(node, ast.If) and isinstance(node.body[0], ast.Raise)]
     refused = [node for node in tests if ast.unparse(node.test) == "save_method == 'merged_4bit'"]
     assert len(refused) == 2  # of a fast and of any model

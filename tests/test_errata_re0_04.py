@@ -8,7 +8,6 @@ import itertools
 import math
 import re
 import tempfile
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import trl
-from test_gpu_profiles import WHEELS
 from test_losses import N, T, trls_loss
 from test_project import pins
 from trl import GRPOConfig, GRPOTrainer
@@ -119,16 +117,6 @@ def light(small_policy, tmp_path_factory):
         trainer, run = small_runs.trainer_of(small_policy, max_steps=2, loss_type="grpo", beta=0.0)
         train.resume_or_start(trainer)
     return SimpleNamespace(trainer=trainer, logs=run.rows())
-
-
-@pytest.fixture(scope="module")
-def unsloth():
-    """Path → text of a file of the pinned Unsloth wheel."""
-    wheel = WHEELS / f"unsloth-{pins('gpu')['unsloth']}-py3-none-any.whl"
-    if not wheel.exists():
-        pytest.skip(f"{wheel.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
-    with zipfile.ZipFile(wheel) as files:
-        yield lambda path: files.read(path).decode()
 
 
 # DPO and GRPO in one picture.
@@ -359,7 +347,7 @@ def test_c30_the_weight_of_the_kl_is_beta(unsloth):
         config(kl_coef=0.05)
     assert DEFAULTS["beta"] == 0.0 and config(beta=0.001).beta == 0.001
     namespace, said = {}, []
-    exec(compile(unsloth("unsloth/models/rl_config_compat.py"), "rl_config_compat", "exec"), namespace)
+    exec(compile(unsloth["unsloth/models/rl_config_compat.py"], "rl_config_compat", "exec"), namespace)
     assert namespace["filter_config_init_kwargs"](GRPOConfig, {"kl_coef": 0.05}, notify=said.append) == {}
     assert "IGNORED" in said[0], "under Unsloth beta stays 0, and a printed line is all there is"
 
@@ -445,7 +433,7 @@ def test_c40_reward_funcs_is_the_argument():
 
 def test_c41_unsloth_ignores_a_peft_config(unsloth):
     assert "if peft_config is not None:" in inspect.getsource(GRPOTrainer.__init__)
-    assert 'init.replace("if peft_config is not None:", "if False:")' in unsloth("unsloth/models/rl.py")
+    assert 'init.replace("if peft_config is not None:", "if False:")' in unsloth["unsloth/models/rl.py"]
 
 
 def test_c42_what_the_trainer_logs(whole):

@@ -43,12 +43,12 @@ def image_of(page: str) -> dict:
 
 
 # What every file promises.
-def test_every_file_is_told_and_has_the_three_functions():
+def test_every_file_is_told_and_has_the_four_functions():
     assert len(FILES) == 9
     for name in FILES:
         module = importlib.import_module(f"grpo_nb.explorers.{name}")
         assert f"| `{name}`" in explorers.__doc__
-        assert all(callable(getattr(module, function)) for function in ("compute", "figure", "explorer"))
+        assert all(callable(getattr(module, function)) for function in ("compute", "figure", "caption", "explorer"))
 
 
 def test_a_saved_notebook_shows_the_picture(shown):

@@ -1,18 +1,13 @@
 """The t4 and a100 profiles, checked without a GPU: against TRL's config classes and the pinned Unsloth wheel."""
 
 import ast
-import os
-import zipfile
-from pathlib import Path
 
 import pytest
-from test_project import pins
 from trl import GRPOConfig, SFTConfig
 
 from grpo_nb import configs, models, profiles
 
 GPU_PROFILES = ("t4", "a100")
-WHEELS = Path(os.environ.get("GRPO_NB_WHEELS") or Path(__file__).parent.parent / ".venv" / "wheels")
 # Method of FastLanguageModel → the file and class of the wheel that spell out its parameters. Both methods also take
 # **kwargs and hand them on, so that a misspelt keyword is refused, or lost, only further down.
 UNSLOTH = {
@@ -29,16 +24,10 @@ def bf16_gpu(monkeypatch):
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
 
 
-@pytest.fixture(scope="module")
-def unsloth_parameters() -> dict[str, set[str]]:
-    """Method → the parameter names that the pinned Unsloth release spells out, read from its wheel, never imported."""
-    wheel = WHEELS / f"unsloth-{pins('gpu')['unsloth']}-py3-none-any.whl"
-    if not wheel.exists():
-        pytest.skip(f"{wheel.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
-    with zipfile.ZipFile(wheel) as files:
-        return {
-            method: parameters(files.read(path).decode(), owner, method) for method, (path, owner) in UNSLOTH.items()
-        }
+@pytest.fixture
+def unsloth_parameters(unsloth) -> dict[str, set[str]]:
+    """Method → the parameter names that the pinned Unsloth release spells out."""
+    return {method: parameters(unsloth[path], owner, method) for method, (path, owner) in UNSLOTH.items()}
 
 
 def parameters(source: str, owner: str, method: str) -> set[str]:

@@ -1,6 +1,7 @@
 """A table of a batch flow, as somebody has written it → its rows."""
 
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -113,17 +114,18 @@ def _row_of_values(values) -> Row:
     words = [value for value in flat if isinstance(value, str)]
     if len(numbers) < 2 or len(numbers) + len(words) < len(flat):
         raise ValueError(
-            f"every row must be a step number and prompts (got {_short(repr(values))}). Write it as (0, 0, 0, 1)."
+            f"every row must be a step number and prompts (got {reprlib.repr(values)!r}). Write it as (0, 0, 0, 1)."
         )
     return Row(int(numbers[0]), tuple(map(int, numbers[1:])), _is_mark(" ".join(words)))
 
 
-def _flat(values) -> Iterator:
+def _flat(values, depth: int = 3) -> Iterator:
+    """What a row holds, out of its lists of lists; what lies deeper is passed on as it is, and is no number."""
     for value in values:
-        if isinstance(value, str) or not isinstance(value, Iterable):
+        if isinstance(value, str) or not isinstance(value, Iterable) or not depth:
             yield value
         else:
-            yield from _flat(value)
+            yield from _flat(value, depth - 1)
 
 
 def _is_mark(notes: str) -> bool:

@@ -13,7 +13,7 @@
 | `batch_flow`  | which completion trains when, and on which process?                                           |
 | `card`        | which terms fill a card's memory, and which cards hold a run?                                 |
 
-Each file but the first has three functions: `compute(...)` → numbers, `figure(numbers)` → Figure, and `explorer()` → a
-`Panel`, the last expression of a cell. Import the file, `from grpo_nb.explorers import clipping`, for importing the
-package alone loads no torch.
+Each file but the first has four functions: `compute(...)` → numbers, `figure(numbers)` → Figure, `caption(numbers)` →
+what it shows, in words, and `explorer()` → a `Panel` of the three, the last expression of a cell. Import the file,
+`from grpo_nb.explorers import clipping`, for importing the package alone loads no torch.
 """

@@ -5,7 +5,7 @@ from fractions import Fraction
 from matplotlib.figure import Figure
 
 from grpo_nb import batchflow, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel
+from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
 
 GIVEN = {  # what a preset starts from: one process, one pass, data set order
     "num_processes": 1,
@@ -58,10 +58,6 @@ def caption(plan: batchflow.Plan) -> str:
 def explorer() -> Panel:
     """Controls: the six integers (`steps_per_generation` 0: not set), `num_iterations`, `shuffle`, and the backend."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        plan = compute(**values)
-        return figure(plan), caption(plan)
-
     controls = {
         "num_prompts": Number(32, 4, 512, 1),
         "per_device_train_batch_size": Number(4, 1, 16, 1),
@@ -85,7 +81,7 @@ def explorer() -> Panel:
         "replay: every round twice": {**first, "num_iterations": 2},
         "Unsloth makes the batch one group": {**_batch(8, 6, 4, 1, 0), "backend": "unsloth"},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)
 
 
 def _batch(prompts: int, device: int, group: int, accumulation: int, steps: int) -> dict:

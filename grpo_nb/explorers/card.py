@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grpo_nb import memory, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel
+from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
 
 PROMPT = 256  # tokens of the longest prompt
 LORA = {"r": 32, "target_modules": "all-linear"}
@@ -133,10 +133,6 @@ def caption(run: Run) -> str:
 def explorer() -> Panel:
     """Controls: model, what is trained, backend, and the three sizes of a run."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        run = compute(**values)
-        return figure(run), caption(run)
-
     controls = {
         "model": Choice("Qwen3-4B", tuple(memory.MODELS)),
         "trained": Choice("LoRA on 4 bits", tuple(TRAINED)),
@@ -154,7 +150,7 @@ def explorer() -> Panel:
         "the guide's 20K tokens, Unsloth": _preset("Llama-3.1-8B", "LoRA on 4 bits", "unsloth", 20480, 8),
         "the guide's 20K tokens, one at a time": _preset("Llama-3.1-8B", "LoRA on 4 bits", "unsloth", 20480, 1),
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)
 
 
 def _preset(model: str, trained: str, backend: str, tokens: int, rows: int) -> dict:

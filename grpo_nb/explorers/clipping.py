@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import losses, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel
+from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
 
 OLD_LOGP = (
     -1.0
@@ -111,10 +111,6 @@ def without_gradient(curves: Curves) -> list[tuple[float, float]]:
 def explorer() -> Panel:
     """Controls: the sign of the advantage, `epsilon`, `epsilon_high`, `delta` (0: none)."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        curves = compute(**values)
-        return figure(curves), caption(curves)
-
     controls = {
         "advantage": Choice(1.0, (1.0, -1.0)),
         "epsilon": Number(0.2, 0.0, 0.9, 0.02),
@@ -127,4 +123,4 @@ def explorer() -> Panel:
         "two-sided: delta 1.5, A < 0": {"advantage": -1.0, "epsilon": 0.2, "epsilon_high": 0.2, "delta": 1.5},
         "CISPO: cap at 5": {"epsilon": 0.2, "epsilon_high": 5.0, "delta": 0.0},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import advantages, plots
-from grpo_nb.explorers.panel import Number, Panel
+from grpo_nb.explorers.panel import Number, Panel, drawn
 
 SIZES = range(2, 65)  # num_generations of the right picture
 
@@ -103,10 +103,6 @@ def caption(luck: Luck) -> str:
 def explorer() -> Panel:
     """Controls: the probability that a completion is right, and `num_generations`."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        luck = compute(**values)
-        return figure(luck), caption(luck)
-
     controls = {"p": Number(0.1, 0.001, 0.999, 0.001), "num_generations": Number(8, SIZES[0], SIZES[-1], 1)}
     presets = {
         "p 1 %, G 8": {"p": 0.01, "num_generations": 8},
@@ -115,7 +111,7 @@ def explorer() -> Panel:
         "p 95 %, G 8 (too easy)": {"p": 0.95, "num_generations": 8},
         "p 50 %, G 2 (too few)": {"p": 0.5, "num_generations": 2},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import advantages, plots
-from grpo_nb.explorers.panel import Choice, Panel, Words, numbers_in
+from grpo_nb.explorers.panel import Choice, Panel, Words, drawn, numbers_in
 
 NOT_APPLICABLE = ("-", "none")  # typed for a reward that does not apply; NaN in the tensor
 MOST = 16
@@ -106,10 +106,6 @@ def caption(groups: Groups) -> str:
 def explorer() -> Panel:
     """Controls: the rewards of a prompt's completions, `scale_rewards`, and the rewards of another prompt."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        groups = compute(**values)
-        return figure(groups), caption(groups)
-
     controls = {
         "rewards": Words("1 0 0 0"),
         "scale_rewards": Choice("group", ("group", "batch", "none")),
@@ -127,7 +123,7 @@ def explorer() -> Panel:
         "an easy and a hard group, by group": {**two, "scale_rewards": "group"},
         "an easy and a hard group, by batch": {**two, "scale_rewards": "batch"},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)
 
 
 def _reason(rewards: torch.Tensor) -> str:

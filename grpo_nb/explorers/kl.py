@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from grpo_nb import losses, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel
+from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
 
 REFERENCE = (2.0, 1.0, 0.0, -1.0, -2.0)  # logits of π_ref over a vocabulary of five tokens
 DIRECTION = (-1.0, -0.5, 0.0, 0.5, 1.0)  # in which the policy leaves it: from the likely tokens to the unlikely
@@ -162,10 +162,6 @@ def caption(shown: Estimates) -> str:
 def explorer() -> Panel:
     """Controls: `beta`, `use_bias_correction_kl`; a token's ratio; how far the policy is from reference and sampler."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        shown = compute(**values)
-        return figure(shown), caption(shown)
-
     controls = {
         "beta": Number(1.0, 0.0, 1.0, 0.01),
         "use_bias_correction_kl": Choice(True, (True, False)),
@@ -182,4 +178,4 @@ def explorer() -> Panel:
         "older samples, plain k3: wrong mean too": {**stale, "use_bias_correction_kl": False},
         "DeepSeekMath: plain k3, beta 0.04": {**on_policy, "beta": 0.04, "use_bias_correction_kl": False},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import losses, plots, tokens
-from grpo_nb.explorers.panel import Number, Panel, Words, numbers_in
+from grpo_nb.explorers.panel import Number, Panel, Words, drawn, numbers_in
 
 MOST_ANSWERS, LONGEST, LONGEST_OTHER = 6, 4096, 256  # answers, tokens, tokens
 STYLES = {  # of a family, by its first loss type
@@ -141,10 +141,6 @@ def caption(weights: Weights) -> str:
 def explorer() -> Panel:
     """Controls: the lengths, `max_completion_length`, `gradient_accumulation_steps`, and the rest of the batch."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        weights = compute(**values)
-        return figure(weights), caption(weights)
-
     controls = {
         "lengths": Words("20 60 200"),
         "max_completion_length": Number(512, LONGEST_OTHER, LONGEST, 64),
@@ -161,7 +157,7 @@ def explorer() -> Panel:
         "reasoning gets long": {"lengths": "100 1000 4000", **whole, "max_completion_length": LONGEST},
         "all of one length": {"lengths": "60 60 60", **whole},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)
 
 
 def _both(weights: Weights) -> tuple[dict, dict]:

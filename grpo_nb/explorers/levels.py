@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
 from grpo_nb import losses, plots, tokens
-from grpo_nb.explorers.panel import Choice, Number, Panel, Words, numbers_in
+from grpo_nb.explorers.panel import Choice, Number, Panel, Words, drawn, numbers_in
 
 LONGEST = 32  # tokens of a typed answer
 LARGEST = 5.0  # nats, of a typed log-ratio; e⁵ = 148
@@ -172,10 +172,6 @@ def left_over(ratios: Ratios) -> str:
 def explorer() -> Panel:
     """Controls: the typed log-ratios, `importance_sampling_level`, vLLM's mode and its two bounds (0: none)."""
 
-    def draw(**values) -> tuple[Figure, str]:
-        ratios = compute(**values)
-        return figure(ratios), caption(ratios)
-
     controls = {
         "log_ratios": Words(OUTLIER),
         "importance_sampling_level": Choice("token", ("token", "sequence")),
@@ -193,4 +189,4 @@ def explorer() -> Panel:
         "long drift of +0.05 per token": {**defaults, "log_ratios": " ".join(["0.05"] * 24)},
         "noise that cancels": {**defaults, "log_ratios": " ".join(["0.4 -0.4"] * 8)},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(compute, figure, caption), controls, presets)

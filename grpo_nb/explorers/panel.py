@@ -125,6 +125,16 @@ class Panel:
         }
 
 
+def drawn(compute: Callable, figure: Callable, caption: Callable) -> Callable[..., tuple[Figure, str]]:
+    """An explorer's three functions as the one that a `Panel` draws with."""
+
+    def draw(**values) -> tuple[Figure, str]:
+        numbers = compute(**values)
+        return figure(numbers), caption(numbers)
+
+    return draw
+
+
 def numbers_in(
     text: str,
     *,

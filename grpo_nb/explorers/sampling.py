@@ -7,6 +7,7 @@ change the sampling alone. So a truncated sampler draws from another distributio
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from matplotlib import font_manager
@@ -15,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from grpo_nb import evaluate, plots
-from grpo_nb.explorers.panel import Number, Panel
+from grpo_nb.explorers.panel import Number, Panel, drawn
 
 SHOWN = 10  # tokens with a bar of their own
 FONT = "DejaVu Sans Mono"  # comes with matplotlib
@@ -180,10 +181,6 @@ def explorer(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> Pa
     logits, ids = next_logits(policy, tokenizer, prompt, begun)
     token_texts = tokenizer.batch_decode([[i] for i in range(len(logits))])
 
-    def draw(**values) -> tuple[Figure, str]:
-        shares = compute(logits, ids, token_texts, **values)
-        return figure(shares), caption(shares)
-
     controls = {
         "temperature": Number(1.0, 0.1, 3.0, 0.1),
         "top_p": Number(1.0, 0.05, 1.0, 0.05),
@@ -199,4 +196,4 @@ def explorer(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> Pa
         "1.5, held back by min-p 0.1": {**off, "temperature": 1.5, "min_p": 0.1},
         "repetition penalty 1.3": {**off, "repetition_penalty": 1.3},
     }
-    return Panel(draw, controls, presets)
+    return Panel(drawn(partial(compute, logits, ids, token_texts), figure, caption), controls, presets)

@@ -1,0 +1,41 @@
+"""Unsloth's pinned wheel, which `make test` downloads and does not install: its files, read and never imported."""
+
+import ast
+import functools
+import os
+import textwrap
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from test_project import pins
+
+WHEELS = Path(os.environ.get("GRPO_NB_WHEELS") or Path(__file__).parent.parent / ".venv" / "wheels")
+
+
+@functools.cache
+def unsloth_files() -> dict[str, str]:
+    """Name → text of every source file of the pinned release, and of METADATA; no wheel, no test."""
+    wheel = WHEELS / f"unsloth-{pins('gpu')['unsloth']}-py3-none-any.whl"
+    if not wheel.exists():
+        pytest.skip(f"{wheel.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
+    with zipfile.ZipFile(wheel) as files:
+        names = [name for name in files.namelist() if name.endswith((".py", "/METADATA"))]
+        return {name: files.read(name).decode() for name in names}
+
+
+def written_by_unsloth(unsloth: dict[str, str], start: str) -> str:
+    """The piece of code, kept as a string in rl.py, that Unsloth writes into the config class, from `start` on."""
+    strings = [
+        node.value
+        for node in ast.walk(ast.parse(unsloth["unsloth/models/rl.py"]))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.strip().startswith(start)
+    ]
+    return textwrap.dedent(strings[0])
+
+
+def run(code: str, **names) -> dict:
+    """The names after a piece of code has run with these."""
+    exec(code, {"os": SimpleNamespace(environ={}), "print": lambda *words: None}, names)
+    return names
