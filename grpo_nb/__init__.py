@@ -10,6 +10,7 @@ A module imports only modules above it in this table:
 | `tokens`      | which tokens count in a loss, and how much: masks, corrections, denominators             |
 | `losses`      | log-probs [N, T] → ratio, clip, KL, loss per token, reduction: TRL's eight losses        |
 | `paradigms`   | SFT, RFT, DPO, PPO, GRPO as one gradient with different coefficients                     |
+| `kernels`     | hidden [N, T, H], head [V, H] → log-probs, loss, gradients without logits; TRL, faster   |
 | `batchflow`   | six integers → the exact schedule of which completion trains when, on which process      |
 | `memory`      | model + config → predicted bytes, term by term; what fits on a card, and into N minutes  |
 | `profiles`    | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                   |
