@@ -44,9 +44,13 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/learning.py
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.survival
 	$(OFFLINE) .venv/bin/python benchmarks/memory.py
+	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
+	$(OFFLINE) .venv/bin/python -m benchmarks.head cuda
+	$(OFFLINE) .venv/bin/python -m benchmarks.steps
 
 # torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
-# The Unsloth wheel is downloaded, not installed: a test reads its source to check the GPU profiles without a GPU.
+# Some wheels are downloaded and not installed: tests read Unsloth's source to check the GPU profiles without a GPU, and
+# run our plug in a newer TRL; benchmarks/head loads the peers that it measures.
 .venv/ready-%: locks/%.txt pyproject.toml
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else 'grpo_nb needs Python 3.11, 3.12 or 3.13 (got %d.%d from $(PYTHON)). Try: make PYTHON=python3.12 $(MAKECMDGOALS)' % v)"
 	rm -f .venv/ready-*
@@ -54,14 +58,14 @@ bench: .venv/ready-$(STACK)
 	.venv/bin/python -m pip install torch==2.13.0
 	.venv/bin/python -m pip install -r locks/$*.txt
 	.venv/bin/python -m pip install --no-deps --editable .
-	.venv/bin/python -m pip download --no-deps --only-binary :all: --dest .venv/wheels unsloth==2026.10.7
+	.venv/bin/python -m pip download --no-deps --only-binary :all: --dest .venv/wheels unsloth==2026.10.7 trl==1.16.0 liger-kernel==0.8.5 unsloth-zoo==2026.10.9
 	touch .venv/ready-$*
 
 # Resolve both locks again (each keeps its header) and copy the CPU one into environment.yml.
 locks: .venv/ready-cpu
 	.venv/bin/python -m pip install uv==0.13.9
 	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --quiet --no-annotate --no-header \
-		| sed -e "/python_full_version >= '3.14'/d" -e "s/ ; python_full_version < '3.14'$$//" | grep -vE '^(nvidia-[^m]|cuda-|triton)' > locks/cpu.new
+		| sed -e "/python_full_version >= '3.14'/d" -e "s/ ; python_full_version < '3.14'$$//" | grep -vE '^(nvidia-[^m]|cuda-)' > locks/cpu.new
 	.venv/bin/uv pip compile pyproject.toml --extra gpu --extra dev --python-version 3.12 --python-platform x86_64-manylinux_2_28 --quiet --no-annotate --no-header > locks/gpu.new
 	for stack in cpu gpu; do (grep '^#' locks/$$stack.txt; cat locks/$$stack.new) > locks/$$stack.tmp && mv locks/$$stack.tmp locks/$$stack.txt; rm locks/$$stack.new; done
 	(grep -v '^      - ' environment.yml; grep -v '^#' locks/cpu.txt | sed 's/^/      - /') > environment.new && mv environment.new environment.yml

@@ -1,7 +1,10 @@
 """Every test runs in the ci profile, offline: a connection to anything but this machine is refused."""
 
+import importlib.util
 import os
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,11 @@ os.environ.setdefault("GRPO_NB_PROFILE", "ci")
 for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ[name] = "1"
 os.environ["SWANLAB_MODE"] = "offline"
+
+# Triton decides at its import, which torch's users may cause, whether kernels are interpreted; torch takes 2 s to ask.
+TORCH = Path(importlib.util.find_spec("torch").origin).parent
+if not (shutil.which("nvidia-smi") and any(TORCH.glob("lib/*torch_cuda*"))):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 LOOPBACK = ("127.", "::1", "localhost")
 

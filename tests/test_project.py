@@ -91,7 +91,7 @@ def test_lock_is_exact_and_names_no_host(stack):
 
 
 def test_cpu_lock_brings_no_cuda():
-    cuda = [name for name in pins("cpu") if name.startswith(("nvidia-", "cuda-", "triton"))]
+    cuda = [name for name in pins("cpu") if name.startswith(("nvidia-", "cuda-"))]
     assert cuda == ["nvidia-ml-py"]
 
 

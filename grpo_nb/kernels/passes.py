@@ -43,7 +43,7 @@ def row_functions(backend: str, device: torch.device):
 
     Args:
         backend: "auto", "torch" or "triton".
-    Raises: ValueError for another name; ImportError where Triton is asked for and missing.
+    Raises: ValueError for another name, or Triton without a card; ImportError where Triton is asked for and missing.
     """
     if backend not in ("auto", "torch", "triton"):
         raise ValueError(f"backend must be 'auto', 'torch' or 'triton' (got {backend!r}). Try 'auto'.")
@@ -55,6 +55,11 @@ def row_functions(backend: str, device: torch.device):
         if backend == "auto":
             return torch_rows
         raise ImportError("backend='triton' needs the triton package (not installed). Try backend='torch'.") from error
+    if device.type != "cuda" and not rows_triton.IS_INTERPRETED:
+        raise ValueError(
+            f"backend='triton' needs tensors on an NVIDIA card (got {device.type}). Try backend='auto'; to run the "
+            "kernels on a CPU, slowly, set TRITON_INTERPRET=1 before triton is imported."
+        )
     return rows_triton
 
 
@@ -72,6 +77,10 @@ def direction(
         kernel, tile: from `row_functions`, `heads.tile_shape`.
     Returns: sums and scores of the rows, [M] each.
     """
+    if out is None and kernel is not torch_rows and head.dtype != torch.float64:
+        from grpo_nb.kernels import forward_triton  # Triton is there: `kernel` is written in it
+
+        return forward_triton.linear_scores(head, hidden, targets, rows, moment=moment)
     device, parts = hidden.device, []
     height, width = tile
     vocabulary = head.weight.shape[0]
