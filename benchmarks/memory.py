@@ -1,6 +1,6 @@
 """Are the bytes that `grpo_nb.memory` predicts those that are allocated? `python benchmarks/memory.py`.
 
-Measured by torch's own profiler (`profile_memory=True`), which notes every block that the CPU allocator hands out and
+Measured by torch's own profiler (`memory.peak_bytes`), which notes every block that the CPU allocator hands out and
 takes back: the running sum and its highest point. Temporaries inside an operator are in it, scratch of the matrix
 library is not. tracemalloc sees none of these blocks; the resident set of a process also holds what the allocator keeps
 for later and the pages of every library, up to twice as much. Each case runs in a process of its own. Writes
@@ -13,7 +13,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,20 +37,6 @@ CASES = {
     "cpu profile, checkpoints": {"lora": None, "rows": 32, "completion": 40, "checkpointing": True},
     "wide, checkpoints": {"config": WIDE, "lora": None, "rows": 8, "completion": 104, "checkpointing": True},
 }
-
-
-def peak_bytes(work: Callable[[], object]) -> tuple[int, int]:
-    """(highest sum of bytes that `work` held at once, what it still holds at its end), by the profiler's events."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        kept = work()
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = highest = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        highest = max(highest, now)
-    del kept  # alive until here, so that what it holds is counted
-    return highest, now
 
 
 class HeadOnly(torch.nn.Module):
@@ -135,17 +120,19 @@ def measured(name: str) -> dict[str, int]:
 
         loss_step(model)  # warm-up; from now on every gradient is there, as in the second micro-step of an update
         hook.remove()
-        found["whole step"], _ = peak_bytes(lambda: loss_step(model))
+        found["whole step"], _ = memory.peak_bytes(lambda: loss_step(model))
         found["optimizer"] = optimizer_bytes(trainer)
-        found["loss step"], _ = peak_bytes(lambda: loss_step(HeadOnly(head, hidden)))
-        found["chunked head"], _ = peak_bytes(lambda: chunked_step(head, hidden[:, :-1], batch["completion_ids"]))
+        found["loss step"], _ = memory.peak_bytes(lambda: loss_step(HeadOnly(head, hidden)))
+        found["chunked head"], _ = memory.peak_bytes(
+            lambda: chunked_step(head, hidden[:, :-1], batch["completion_ids"])
+        )
     return found
 
 
 def optimizer_bytes(trainer) -> int:
     """What the first step of the trainer's own optimizer leaves allocated."""
     optimizer = trainer.create_optimizer()
-    _, kept = peak_bytes(optimizer.step)
+    _, kept = memory.peak_bytes(optimizer.step)
     return kept
 
 

@@ -9,12 +9,14 @@
 | `runs`      | `budget`, `CARDS`                              | all of it for one run, and does it fit this card      |
 | `published` | `reproduced`, `remarks`                        | a well-known table, made again, and where it is off   |
 | `planner`   | `step_work`, `calibrate`, `steps_in`, …        | how long is a step, and what fits into N minutes      |
+| `measured`  | `held_bytes`, `peak_bytes`                     | what did it really hold? (on a CPU)                   |
 
 Every size is in bytes; `gib` is only for people. What is left out, everywhere: the CUDA context (some 0.5 GiB), the
 allocator's fragmentation, and what libraries keep as scratch.
 """
 
 from grpo_nb.memory.decoders import MODELS, Decoder, decoder, gib, linears, matmul_parameters, parameters
+from grpo_nb.memory.measured import held_bytes, peak_bytes
 from grpo_nb.memory.planner import Speed, calibrate, seconds_per_step, step_work, steps_in, what_fits
 from grpo_nb.memory.published import remarks, reproduced
 from grpo_nb.memory.runs import CARDS, Budget, budget
@@ -35,6 +37,7 @@ __all__ = [
     "chunked_head_bytes",
     "decoder",
     "gib",
+    "held_bytes",
     "kv_bytes",
     "kv_bytes_per_token",
     "linears",
@@ -42,6 +45,7 @@ __all__ = [
     "loss_bytes",
     "matmul_parameters",
     "parameters",
+    "peak_bytes",
     "pool_bytes",
     "remarks",
     "reproduced",
