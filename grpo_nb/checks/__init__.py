@@ -9,11 +9,13 @@
 | `losses`   | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
 | `batches`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
 | `adapters` | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
+| `heads`    | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
 from grpo_nb.checks.batches import check_batch, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
+from grpo_nb.checks.heads import check_direction, check_merged_sums
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
 from grpo_nb.checks.scores import check_advantages, check_reward
 from grpo_nb.checks.texts import check_completion_mask, check_template
@@ -23,9 +25,11 @@ __all__ = [
     "check_batch",
     "check_chance",
     "check_completion_mask",
+    "check_direction",
     "check_factors",
     "check_is_trained",
     "check_merge",
+    "check_merged_sums",
     "check_reward",
     "check_signal",
     "check_surrogate",
