@@ -10,6 +10,7 @@
 | `lora`    | `peft.LoraConfig` / `FastLanguageModel.get_peft_model`                                      |
 | `sft`     | `trl.SFTConfig`                                                                             |
 | `grpo`    | `trl.GRPOConfig`                                                                            |
+| `kernels` | switches of `kernels.trainer.KernelGRPOTrainer`; none: TRL's own trainer                    |
 | `evaluate`| `evaluate.accuracy`: completions per held-out prompt, batch size                            |
 """
 
@@ -80,6 +81,8 @@ CPU = {
         "save_steps": 10,
         "save_total_limit": 2,
     },
+    # The same numbers as TRL's, at half the time; with all of them False it is TRL's own trainer.
+    "kernels": {"linear_head": True, "shared_prefix": True, "drop_dead_rows": True, "cached_sampler": True},
     "evaluate": {"num_return_sequences": 4, "batch_size": 512},
 }
 
@@ -145,6 +148,7 @@ T4 = {
         "save_steps": 10,
         "save_total_limit": 2,
     },
+    "kernels": {},  # Unsloth brings its own
     "evaluate": {"num_return_sequences": 1, "batch_size": 16},
 }
 
@@ -187,7 +191,7 @@ def current(name: str | None = None) -> SimpleNamespace:
 
     Args:
         name: one of ci, cpu, t4, a100; None reads GRPO_NB_PROFILE and falls back to cpu.
-    Returns: namespace with `name` and the six dicts of the module's table.
+    Returns: namespace with `name` and the seven dicts of the module's table.
     Raises: ValueError for an unknown name.
 
     >>> current("a100").lora["r"]

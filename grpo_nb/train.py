@@ -5,7 +5,9 @@ Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOCon
 """
 
 import contextlib
+import functools
 import hashlib
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -147,6 +149,8 @@ def grpo_trainer(
 ):
     """TRL's `GRPOTrainer` on the profile's settings; the policy gets its LoRA adapter if it has none.
 
+    Where the profile turns on `kernels`, it is `kernels.trainer.KernelGRPOTrainer`: the same steps in less time.
+
     Args:
         rows: from `data.grpo_rows`.
         rewards: functions `f(completions, **columns) -> list[float | None]`.
@@ -160,21 +164,39 @@ def grpo_trainer(
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
     report = preflight(config, rows, rewards, profile, tokenizer=tokenizer)
+    trainer_class = _grpo_class(profile.kernels)
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig
 
     args = GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config})
     if args.save_strategy == "steps" and args.world_size == 1:
         checkpoints.check_resumable(args)
     policy = models.add_lora(policy, profile, seed=seed)
-    trainer = GRPOTrainer(
+    trainer = trainer_class(
         model=policy,
         reward_funcs=watch.rewards(rewards, differ=report["rewards_differ"]),
         args=args,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
-    return _with_listeners(trainer, rows, rewards, run, watch)
+    return _with_listeners(trainer, rows, rewards, run, watch, switches=profile.kernels)
+
+
+def _grpo_class(switches: dict[str, bool]) -> Callable:
+    """TRL's trainer, or with switches that are on the one that has them."""
+    if not any(switches.values()):
+        from trl import GRPOTrainer
+
+        return GRPOTrainer
+    from grpo_nb.kernels.trainer import KernelGRPOTrainer
+
+    known = inspect.getfullargspec(KernelGRPOTrainer.__init__).kwonlyargs
+    if unknown := sorted(set(switches) - set(known)):
+        raise ValueError(
+            f"profile.kernels must have switches of KernelGRPOTrainer (got {', '.join(unknown)}). It has "
+            f"{', '.join(known)}."
+        )
+    return functools.partial(KernelGRPOTrainer, **switches)
 
 
 def _config(settings: dict, seed: int, changes: dict) -> dict:
@@ -186,13 +208,14 @@ def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None)
     return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
 
 
-def _with_listeners(trainer, rows, rewards, run, watch):
+def _with_listeners(trainer, rows, rewards, run, watch, *, switches=()):
     """Metrics first, so that a step is on the disk before a guard objects to it; seals last, of what passed."""
     from transformers.trainer_callback import PrinterCallback
 
     # It prints every log as a dict; metrics.jsonl and the live table say it better.
     trainer.remove_callback(PrinterCallback)
     fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, trainer.processing_class)
+    fingerprint["switch"] = dict(switches)
     sealer = checkpoints.Sealer(fingerprint, keep=trainer.args.save_total_limit)
     trainer.args.save_total_limit = None
     for listener in [*(run.callbacks() if run else ()), *watch.listeners(), sealer]:

@@ -93,3 +93,24 @@ def test_same_seed_same_run(profile, rows):
         return [{k: v for k, v in log.items() if "time" not in k} for log in trainer.state.log_history[:-1]]
 
     assert reward_curve() == reward_curve()
+
+
+def test_the_profiles_switches_choose_the_trainer(profile, rows, tiny):
+    import trl
+
+    from grpo_nb.kernels.trainer import KernelGRPOTrainer
+
+    names, setting = set(), (*tiny, prompts(rows), [rewards.match_format_approximately], profile)
+    for switches in (profile.kernels, {**profile.kernels, "shared_prefix": False}, {}, {"linear_head": False}):
+        profile.kernels = switches
+        trainer = train.grpo_trainer(*setting)
+        assert type(trainer) is (KernelGRPOTrainer if any(switches.values()) else trl.GRPOTrainer)
+        sealer = next(c for c in trainer.callback_handler.callbacks if hasattr(c, "fingerprint"))
+        names.add(str(sealer.fingerprint["switch"]))
+    assert len(names) == 4, "a run is not resumed under other switches: it would draw other completions"
+
+
+def test_an_unknown_switch_is_refused(profile, rows, tiny):
+    profile.kernels = {"shared_prompt": True}
+    with pytest.raises(ValueError, match=r"got shared_prompt\). It has linear_head, shared_prefix"):
+        train.grpo_trainer(*tiny, prompts(rows), [rewards.match_format_approximately], profile)

@@ -1,4 +1,4 @@
-"""Unsloth's pinned wheel, which `make test` downloads and does not install: its files, read and never imported."""
+"""Wheels that `make test` downloads and does not install: Unsloth's is read and never imported, TRL's is unpacked."""
 
 import ast
 import functools
@@ -14,13 +14,18 @@ from test_project import pins
 WHEELS = Path(os.environ.get("GRPO_NB_WHEELS") or Path(__file__).parent.parent / ".venv" / "wheels")
 
 
+def wheel(name: str, version: str) -> Path:
+    """A downloaded wheel; none, no test."""
+    path = WHEELS / f"{name}-{version}-py3-none-any.whl"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
+    return path
+
+
 @functools.cache
 def unsloth_files() -> dict[str, str]:
     """Name → text of every source file of the pinned release, and of METADATA; no wheel, no test."""
-    wheel = WHEELS / f"unsloth-{pins('gpu')['unsloth']}-py3-none-any.whl"
-    if not wheel.exists():
-        pytest.skip(f"{wheel.name} is not in {WHEELS}: `make test` downloads it, or set GRPO_NB_WHEELS to its folder")
-    with zipfile.ZipFile(wheel) as files:
+    with zipfile.ZipFile(wheel("unsloth", pins("gpu")["unsloth"])) as files:
         names = [name for name in files.namelist() if name.endswith((".py", "/METADATA"))]
         return {name: files.read(name).decode() for name in names}
 

@@ -1,0 +1,197 @@
+"""Our head inside TRL's `GRPOTrainer`: its log-probs and entropies without logits; its loss stays its own text.
+
+Both known versions of TRL ask one method for log-probs, `_get_per_token_logps_and_entropies`, and compute every loss
+from them. That method is what is replaced, so every loss type works. Images and the loss of an MoE's router go to TRL's
+own method; models that several processes share, or split, are refused.
+"""
+
+import contextlib
+import functools
+import math
+from importlib.metadata import version
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from grpo_nb.kernels import dead_rows, equality, prefix, tree
+from grpo_nb.kernels.logps import linear_logps
+
+KNOWN_TRL = ("1.14.2", "1.16.0")
+
+
+@contextlib.contextmanager
+def use_linear_head(trainer, *, shared_prefix: bool = False, drop_dead_rows: bool = False):
+    """Inside, a `trl.GRPOTrainer` takes its log-probs from `kernels.linear_logps`; afterwards it is as it was.
+
+    The first training loss compares log-probs, entropies and gradients of a few rows with TRL's own.
+
+    Args:
+        shared_prefix: compute each distinct beginning once where that is exact, see `kernels.tree`.
+        drop_dead_rows: leave out completions that cannot move the weights, see `kernels.dead_rows`.
+    Raises: ValueError for a trainer or a version of TRL that this does not know, or if the self-test fails.
+    """
+    plug = Plug(trainer, trainer._get_per_token_logps_and_entropies, shared_prefix=shared_prefix)
+    replaced = {"_get_per_token_logps_and_entropies": plug.logps_and_entropies}
+    if drop_dead_rows:
+        own_loss = trainer._compute_loss
+        replaced["_compute_loss"] = functools.partial(dead_rows.compute_loss, trainer, own_loss, droppers=plug.droppers)
+    before = {name: trainer.__dict__[name] for name in replaced if name in trainer.__dict__}
+    trainer.__dict__.update(replaced)
+    try:
+        yield trainer
+    finally:
+        for name in replaced:
+            del trainer.__dict__[name]
+        trainer.__dict__.update(before)
+        plug.close()
+
+
+class Head(NamedTuple):
+    """What turns hidden states into logits, as `linear_logps` takes it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None
+    logit_scale: float
+
+
+class Plug:
+    """The replaced method, and what it remembers: whether it was tested, and which models share their prompts."""
+
+    def __init__(self, trainer, own, *, shared_prefix: bool, tested: bool = False):
+        """Args:
+        own: TRL's method, for what is not covered here, and for the self-test.
+        tested: leave out the self-test.
+        """
+        check_trainer(trainer)
+        self.trainer, self.own, self.shared_prefix, self.tested = trainer, own, shared_prefix, tested
+        self.droppers, self.shared = prefix.droppers(trainer.model), []
+
+    def close(self) -> None:
+        """Give the models their own attention back."""
+        for config in self.shared:
+            prefix.remove(config)
+        self.shared.clear()
+
+    def logps_and_entropies(
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        compute_aux_loss=False,
+        **media,
+    ):
+        """TRL's method, with its arguments and its values: (log-probs [B, T], entropies [B, T] or None, None)."""
+        ids = (input_ids, attention_mask, logits_to_keep)
+        if compute_aux_loss or any(value is not None for value in media.values()):
+            options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss, **media}
+            return self.own(model, *ids, batch_size=batch_size, **options)
+        if not self.tested and torch.is_grad_enabled():
+            self.tested = equality.check(self, model, *ids)
+        size = batch_size or len(input_ids)
+        parts = [
+            self.part(model, input_ids[i : i + size], attention_mask[i : i + size], logits_to_keep, compute_entropy)
+            for i in range(0, len(input_ids), size)
+        ]
+        logps, entropies = (None if x[0] is None else torch.cat(x) for x in zip(*parts, strict=True))
+        return logps, entropies, None
+
+    def part(self, model, input_ids, attention_mask, width: int, compute_entropy: bool, *, worth: float = tree.WORTH):
+        """Log-probs and entropies of rows that go through the model at once, [B, T] each; `worth` as in `tree.layout`."""
+        model = inner_model(model)
+        backbone, scored, layout = model.base_model, attention_mask[:, -width:].bool(), None
+        if self._shares(backbone):
+            layout = tree.layout(input_ids, attention_mask, width, worth=worth)
+        with self.trainer.accelerator.autocast():
+            if layout:
+                hidden, targets = prefix.hidden_states(backbone, layout), layout.targets
+            else:
+                out = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+                hidden, targets = out.last_hidden_state[:, -width - 1 : -1][scored], input_ids[:, -width:][scored]
+            values = self._linear_logps(head_of(model), hidden, targets, compute_entropy)  # [m] each
+        if layout:
+            values = [None if x is None else x.index_select(0, layout.answers) for x in values]
+        return [None if x is None else x.new_zeros(scored.shape).masked_scatter(scored, x) for x in values]
+
+    def _shares(self, backbone) -> bool:
+        """Whether prompts can be shared; the model learns how, the first time."""
+        if not self.shared_prefix or any(module.training for module in self.droppers):
+            return False
+        if any(backbone.config is config for config in self.shared):
+            return True
+        if prefix.why_not(backbone):
+            return False
+        prefix.install(backbone.config)
+        self.shared.append(backbone.config)
+        return True
+
+    def _linear_logps(self, head: Head, hidden: Tensor, targets: Tensor, compute_entropy: bool):
+        """In the precision in which TRL multiplies with the head: autocast's, unless the head is kept in float32."""
+        in_float32 = self.trainer.args.cast_lm_head_to_fp32
+        has_bonus = "grad" if self.trainer._entropy_bonus_enabled else "metric"
+        with torch.autocast(hidden.device.type, enabled=False) if in_float32 else contextlib.nullcontext():
+            return linear_logps(
+                hidden.float() if in_float32 else hidden,
+                head.weight,
+                targets,
+                bias=head.bias,
+                temperature=self.trainer.temperature,
+                softcap=head.softcap,
+                logit_scale=head.logit_scale,
+                entropy=has_bonus if compute_entropy else "none",
+                inplace_hidden=True,  # gathered for this and read by nobody else
+            )
+
+
+def inner_model(model):
+    """The transformers model inside a PEFT model, or the model itself."""
+    from peft import PeftModel
+
+    return model.base_model.model if isinstance(model, PeftModel) else model
+
+
+def head_of(model) -> Head:
+    """The head and what its model does to logits, by the names that configs have for it.
+
+    See: TRL 1.16's `add_fused_lm_head`, which knows the same names.
+    """
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
+    names = ("logit_scale", "output_multiplier", "lm_head_multiplier")
+    scale = next((v for name in names if (v := getattr(config, name, None)) is not None), None)
+    scaling = getattr(config, "logits_scaling", None)
+    if scale is None and scaling is not None:
+        scale = scaling if config.model_type == "hyperclovax" else 1 / scaling  # Granite divides by it
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(head.weight, head.bias, softcap, 1.0 if scale is None else scale)
+
+
+def check_trainer(trainer) -> None:
+    """Raise ValueError, in one sentence, for a trainer that this cannot serve."""
+    args, found = trainer.args, version("trl")
+    if found not in KNOWN_TRL:
+        raise ValueError(
+            f"the linear head replaces a private method of TRL and knows {' and '.join(KNOWN_TRL)} (got {found}). "
+            "Install one of them, or train with TRL's own head."
+        )
+    is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if is_split or args.world_size > 1 or args.n_gpu > 1 or args.torch_compile:
+        raise ValueError(
+            "the linear head needs the whole model in one process, uncompiled (got FSDP, DeepSpeed, torch_compile or "
+            f"{args.world_size} processes with {args.n_gpu} cards). Train on one, or with TRL's own head."
+        )
+    if any(config.is_prompt_learning for config in getattr(trainer.model, "peft_config", {}).values()):
+        raise ValueError(
+            "the linear head needs an adapter of the layers, such as LoRA (got one that learns prompts, which TRL puts "
+            "in front of every row). Train it with TRL's own head."
+        )
+    for model in filter(None, (trainer.model, trainer.ref_model)):
+        head = inner_model(model).get_output_embeddings()
+        if type(head) is not nn.Linear or not math.prod(head.weight.shape):
+            raise ValueError(
+                f"the head must be a plain torch.nn.Linear (got {type(head).__name__}, an adapter or a quantized one). "
+                "Leave lm_head out of target_modules and modules_to_save, or train with TRL's own head."
+            )

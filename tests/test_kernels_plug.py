@@ -1,0 +1,369 @@
+"""The linear head in TRL's trainer: log-probs, entropies and gradients are TRL's own, with prompts shared or not."""
+
+import contextlib
+import re
+
+import peft
+import pytest
+import torch
+import transformers
+import trl
+
+from grpo_nb.kernels import equality, plug, prefix, tree
+from tests import kernel_trainers as tiny
+
+WEIGHTS = torch.arange(1000.0).cos()
+
+
+def scores(trainer, model, inputs: dict, **options):
+    """(log-probs, entropies, gradients of a sum that weighs every one of them differently)."""
+    logps, entropies, aux_loss = trainer._get_per_token_logps_and_entropies(
+        model, *tiny.ids_of(inputs), compute_entropy=True, **options
+    )
+    assert aux_loss is None
+    trains = (logps, entropies) if trainer._entropy_bonus_enabled else (logps,)  # TRL 1.16's entropies always could
+    total = sum((x * WEIGHTS[: x.numel()].view_as(x).to(x.dtype)).sum() for x in trains)
+    return logps.detach(), entropies.detach(), tiny.gradients(total, model)
+
+
+def assert_equal_to_trls(trainer, *, model=None, inputs=None, within=2e-5, **options) -> None:
+    """With and without shared prompts."""
+    model, inputs = model or trainer.model, inputs or tiny.micro_batch()
+    theirs = scores(trainer, model, inputs, **options)
+    assert theirs[0].std() > 0.3, "a model that tells tokens apart"
+    for shared_prefix in (False, True):
+        with plug.use_linear_head(trainer, shared_prefix=shared_prefix):
+            ours = scores(trainer, model, inputs, **options)
+        for a, b in zip(ours[:2], theirs[:2], strict=True):
+            torch.testing.assert_close(a, b, rtol=within, atol=within, check_dtype=False)
+        assert tiny.distance(ours[2], theirs[2]) < within
+
+
+# --- golden -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_micro_batch_in_a_row_by_hand():
+    """Prompts [5 6] and [7]; completions [1 2 3], [1 2 4], [1] of the first, [8 9] of the other.
+
+    Rows by value, without the last tokens: · 7 8, 5 6, 5 6 1 2. What is new in each: 7 8 · 5 6 · 1 2.
+    """
+    ids = torch.tensor([[5, 6, 1, 2, 3], [0, 7, 8, 9, 0], [5, 6, 1, 0, 0], [5, 6, 1, 2, 4]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    row = tree.layout(ids, mask, 3)
+    assert row.ids.tolist() == [7, 5, 6, 8, 1, 2], "prompts first"
+    assert row.positions.tolist() == [1, 0, 1, 2, 2, 3], "as in TRL's layout: the column"
+    assert row.prompts[1].tolist() == [1, 2] and row.prompts[0, 1] == 0
+    assert row.group.tolist() == [0, 1, 1]
+    assert row.completions[0, 0] == 3 and row.completions[2].tolist() == [4, 5]
+    assert row.unpadded.tolist() == [1, 2, 3, 4, 8, 9], "of [R·P + D·T′] = 4 + 6 places"
+    assert row.completion_mask[0, 0].int().tolist() == [[0, 1, 1, 0], [0, 1, 1, 1]], "7 and 8; padding sees itself"
+    asked = list(zip(row.scored.tolist(), row.targets.tolist(), strict=True))
+    assert asked == [(0, 8), (2, 1), (3, 9), (4, 2), (5, 3), (5, 4)], "after 7, 6, 8, 1, 2 and 2"
+    assert row.answers.tolist() == [1, 3, 4, 0, 2, 1, 1, 3, 5], "1 2 3 · 8 9 · 1 · 1 2 4"
+
+
+# --- laws -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "why"),
+    [
+        ([[5, 6, 1, 2], [5, 6, 1, 2]], [[1, 1, 0, 1], [1, 1, 1, 1]], "a hole in a completion"),
+        ([[5, 6, 1, 2], [5, 6, 1, 2]], [[1, 0, 1, 1], [1, 1, 1, 1]], "a hole in a prompt"),
+        ([[5, 6, 1, 2], [5, 6, 1, 2]], [[0, 0, 1, 1], [1, 1, 1, 1]], "a prompt of no token"),
+        ([[5, 6, 1, 2], [5, 6, 1, 2]], [[1, 1, 1, 0], [1, 1, 1, 0]], "completions of one token"),
+        ([[5, 6, 1, 2], [7, 6, 1, 2]], [[1, 1, 1, 1], [1, 1, 1, 1]], "nothing is shared, nothing is padding"),
+    ],
+)
+def test_where_nothing_is_to_be_gained_there_is_no_layout(ids, mask, why):
+    shared = torch.tensor([[5, 6, 1, 2], [5, 6, 3, 4]])
+    assert tree.layout(shared, torch.ones_like(shared), 2) is not None
+    assert tree.layout(torch.tensor(ids), torch.tensor(mask), 2) is None, why
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_distinct_beginning_is_there_once_and_in_its_column(seed):
+    ids, mask, width = tiny.ids_of(tiny.micro_batch(seed=seed))
+    row, beginnings = tree.layout(ids, mask, width), set()
+    for tokens, held in zip(ids.tolist(), mask.tolist(), strict=True):
+        tokens = [token if keep else None for token, keep in zip(tokens, held, strict=True)]
+        last = max(column for column, keep in enumerate(held) if keep)
+        first_of_completion = len(tokens) - width
+        beginnings |= {
+            tuple(tokens[: column + 1])
+            for column in range(max(last, first_of_completion))
+            if tokens[column] is not None
+        }
+    assert sorted((begin[-1], len(begin) - 1) for begin in beginnings) == sorted(
+        zip(row.ids.tolist(), row.positions.tolist(), strict=True)
+    )
+    assert len(beginnings) < 0.4 * ids.numel()
+
+
+# --- oracle: TRL's own method -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+def test_every_architecture_scores_as_trl_does(name, tmp_path):
+    model = tiny.tiny_model(name)
+    assert (prefix.why_not(model.base_model) is None) == (name not in ("Gemma2", "Mistral", "Mixtral"))
+    assert_equal_to_trls(tiny.trainer_of(model, tmp_path, temperature=0.7))
+
+
+def test_in_float64_the_numbers_are_equal_to_rounding(tmp_path):
+    """With a head that trains and under an adapter; not Qwen3, whose RMSNorm is computed in float32 at any dtype."""
+    adapted = tiny.with_lora(tiny.tiny_model("GPT2", dtype=torch.float64), fan_in_fan_out=True)
+    for model in (tiny.tiny_model("Phi", dtype=torch.float64), adapted):
+        assert_equal_to_trls(tiny.trainer_of(model, tmp_path), within=tiny.EXACT)
+
+
+def test_a_bonus_for_entropy_trains_through_it(tmp_path):
+    assert_equal_to_trls(tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path, entropy_coef=0.1))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing(use_reentrant, tmp_path):
+    """A reentrant one knows .backward() alone."""
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path)
+    trainer.model.enable_input_require_grads()
+    trainer.model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+    theirs = gradients_of_backward(trainer)
+    with plug.use_linear_head(trainer, shared_prefix=True):
+        assert tiny.distance(gradients_of_backward(trainer), theirs) < 2e-5
+        assert trainer.model.is_gradient_checkpointing
+
+
+def gradients_of_backward(trainer) -> dict[str, torch.Tensor]:
+    trainer.model.zero_grad()
+    trainer._compute_loss(trainer.model, tiny.micro_batch()).backward()
+    return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def test_a_bonus_for_entropy_needs_its_gradient(tmp_path):
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path, entropy_coef=0.1)
+    with plug.use_linear_head(trainer):
+        for has_bonus in (True, False):
+            trainer._entropy_bonus_enabled = has_bonus
+            _, entropies, _ = trainer._get_per_token_logps_and_entropies(
+                trainer.model, *tiny.ids_of(tiny.micro_batch()), compute_entropy=True
+            )
+            assert entropies.requires_grad == has_bonus
+
+
+def test_bf16_autocast_and_bf16_weights(tmp_path):
+    """TRL rounds every logit to 16 bits; what is compared is rounding, so it is compared loosely."""
+    autocast = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path, bf16=True)
+    assert_equal_to_trls(autocast, within=0.15)
+    for changes in ({}, {"cast_lm_head_to_fp32": True}):
+        trainer = tiny.trainer_of(tiny.tiny_model(dtype=torch.bfloat16), tmp_path, **changes)
+        assert_equal_to_trls(trainer, within=0.15)
+
+
+def test_without_gradients_in_parts_for_old_and_reference(tmp_path):
+    """As TRL asks for old log-probs, for those of the base under an adapter, and for those of another model."""
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path)
+    inputs, other = tiny.ids_of(tiny.micro_batch()), tiny.reference_of(tiny.tiny_model("Llama"))
+    found = []
+    for context in (contextlib.nullcontext(), plug.use_linear_head(trainer, shared_prefix=True)):
+        with context, torch.no_grad():
+            ask = trainer._get_per_token_logps_and_entropies
+            found.append([ask(trainer.model, *inputs, batch_size=5)[0], ask(other, *inputs)[0]])
+            with trainer.model.disable_adapter():
+                found[-1].append(ask(trainer.model, *inputs)[0])
+            assert ask(trainer.model, *inputs)[1] is None
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+    assert not torch.allclose(found[0][0], found[0][2], atol=1e-2), "the adapter does something"
+    rows = []
+    other.base_model.register_forward_pre_hook(
+        lambda m, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    with plug.use_linear_head(trainer), torch.no_grad():
+        trainer._get_per_token_logps_and_entropies(other, *inputs, batch_size=5)
+    assert rows == [5, 5, 2], "no more rows at once than were allowed"
+    assert other.config._attn_implementation == "sdpa", "given back"
+
+
+def test_with_dropout_the_same_random_numbers_drop_the_same_values(tmp_path):
+    """Which takes TRL's layout, so prompts are not shared."""
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model(), lora_dropout=0.5), tmp_path)
+
+    def drawn(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return trainer._get_per_token_logps_and_entropies(trainer.model, *tiny.ids_of(tiny.micro_batch()))[0]
+
+    theirs, others = drawn(5), drawn(6)
+    with plug.use_linear_head(trainer, shared_prefix=True):
+        ours = drawn(5)
+    torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+    assert not torch.allclose(others, theirs, atol=0.1)
+
+
+def test_nothing_to_score_is_a_zero_that_can_be_differentiated(tmp_path):
+    trainer, inputs = tiny.trainer_of(tiny.tiny_model(), tmp_path), tiny.micro_batch()
+    with plug.use_linear_head(trainer, shared_prefix=True):
+        ours = trainer._get_per_token_logps_and_entropies.__self__
+        inputs["completion_mask"].zero_()
+        loss = trainer._compute_loss(trainer.model, inputs)
+        assert not ours.tested, "there was nothing to compare"
+        trainer._compute_loss(trainer.model, tiny.micro_batch())
+        assert ours.tested
+    assert loss.item() == 0 and all((g == 0).all() for g in tiny.gradients(loss, trainer.model).values())
+
+
+# --- the self-test ----------------------------------------------------------------------------------------------------
+
+
+class Halved(transformers.Qwen3ForCausalLM):
+    """A model that does something to its logits which no config tells."""
+
+    def forward(self, *args, **kwargs):
+        out = super().forward(*args, **kwargs)
+        out.logits = out.logits / 2
+        return out
+
+
+@pytest.mark.skipif(trl.__version__ != "1.14.2", reason="TRL 1.16 does not ask a model for its logits either")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_is_not_understood_is_refused_before_the_first_loss(dtype, tmp_path):
+    model = tiny.tiny_model(dtype=dtype)
+    model.__class__ = Halved
+    trainer = tiny.trainer_of(model, tmp_path)
+    with plug.use_linear_head(trainer), pytest.raises(ValueError, match="must give TRL's own numbers .*nats in the"):
+        trainer._compute_loss(model, tiny.micro_batch())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("what", "another"),
+    [
+        ("gradient", lambda logps, entropies: (2 * logps - logps.detach(), entropies)),
+        ("log-probs", lambda logps, entropies: (logps + 0.001, entropies)),
+        ("entropies", lambda logps, entropies: (logps, entropies * 1.001)),
+        ("log-probs", lambda logps, entropies: (logps * float("nan"), entropies)),
+    ],
+)
+def test_each_part_of_the_self_test_refuses_another_number(what, another, tmp_path):
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
+    own = trainer._get_per_token_logps_and_entropies
+    trainer._get_per_token_logps_and_entropies = lambda *a, **k: (*another(*own(*a, **k)[:2]), None)
+    with plug.use_linear_head(trainer), pytest.raises(ValueError, match=f"got a difference of .* {what};"):
+        trainer._compute_loss(trainer.model, tiny.micro_batch())
+
+
+def test_the_self_test_sees_gradients_under_reentrant_checkpointing_too(tmp_path):
+    """Which gives none to torch.autograd.grad: both would be nothing, and equal."""
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path)
+    trainer.model.enable_input_require_grads()
+    trainer.model.gradient_checkpointing_enable({"use_reentrant": True})
+    own = trainer._get_per_token_logps_and_entropies
+
+    def doubled(*args, **kwargs):
+        logps, entropies, _ = own(*args, **kwargs)
+        return 2 * logps - logps.detach(), entropies, None
+
+    trainer._get_per_token_logps_and_entropies = doubled
+    with plug.use_linear_head(trainer), pytest.raises(ValueError, match="in a gradient"):
+        trainer._compute_loss(trainer.model, tiny.micro_batch())
+
+
+def test_the_self_test_leaves_no_trace(tmp_path):
+    model = tiny.with_lora(tiny.tiny_model(), lora_dropout=0.3)
+    trainer = tiny.trainer_of(model, tmp_path)
+    model.gradient_checkpointing_enable()
+    before = torch.get_rng_state()
+    with plug.use_linear_head(trainer) as same:
+        equality.check(same._get_per_token_logps_and_entropies.__self__, model, *tiny.ids_of(tiny.micro_batch()))
+    assert torch.equal(before, torch.get_rng_state())
+    assert model.is_gradient_checkpointing and all(p.grad is None for p in model.parameters())
+
+
+def test_the_self_test_compares_once_a_prompt_with_company(tmp_path):
+    """By hand: rows 1 and 3 answer one prompt, row 1 at greatest length; row 0 another."""
+    ids, mask = torch.tensor([[1, 5, 5], [2, 5, 5], [1, 5, 5], [2, 5, 5]]), torch.ones(4, 3, dtype=torch.long)
+    mask[[0, 2, 3], 2] = 0
+    assert equality.few_rows(ids, mask, 2) == [1, 3, 0]
+    assert equality.few_rows(ids[:2], mask[:2], 2) == [1, 0]
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
+    asked, own = [], trainer._get_per_token_logps_and_entropies
+    trainer._get_per_token_logps_and_entropies = lambda *a, **k: asked.append(len(a[1])) or own(*a, **k)
+    with plug.use_linear_head(trainer, shared_prefix=True):
+        for _ in range(2):
+            trainer._compute_loss(trainer.model, tiny.micro_batch())
+    assert asked == [3], "TRL's own method, of three rows, once"
+
+
+# --- what it leaves behind, what it refuses ---------------------------------------------------------------------------
+
+
+def test_afterwards_everything_is_as_it_was_also_after_an_exception(tmp_path):
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
+    before, config = dict(trainer.__dict__), trainer.model.config
+    with pytest.raises(KeyError), plug.use_linear_head(trainer, shared_prefix=True, drop_dead_rows=True):
+        trainer._compute_loss(trainer.model, tiny.micro_batch())
+        assert config._attn_implementation == prefix.ATTENTION and set(trainer.__dict__) - set(before)
+        raise KeyError
+    assert trainer.__dict__.keys() == before.keys() and config._attn_implementation == "sdpa"
+    trainer._compute_loss = own_loss = lambda model, inputs: torch.zeros(())
+    with plug.use_linear_head(trainer, drop_dead_rows=True):
+        assert trainer._compute_loss is not own_loss
+    assert trainer._compute_loss is own_loss, "somebody else's replacement is theirs again"
+
+
+def test_while_it_is_in_the_model_generates_and_is_saved_as_before(tmp_path):
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
+    prompt = {"input_ids": torch.tensor([[2, 2, 7, 9], [5, 6, 7, 8]])}
+    prompt["attention_mask"] = (prompt["input_ids"] != 2).long()
+    told = [trainer.model.generate(**prompt, max_new_tokens=6, do_sample=False)]
+    with plug.use_linear_head(trainer, shared_prefix=True):
+        trainer._compute_loss(trainer.model, tiny.micro_batch())
+        told.append(trainer.model.generate(**prompt, max_new_tokens=6, do_sample=False))
+        trainer.model.save_pretrained(tmp_path / "saved")
+    assert torch.equal(*told)
+    assert prefix.ATTENTION not in (tmp_path / "saved" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "lm_head"]), "a plain torch.nn.Linear"),
+        (peft.LoraConfig(task_type="CAUSAL_LM", modules_to_save=["lm_head"]), "a plain torch.nn.Linear"),
+        (peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2), "one that learns prompts"),
+    ],
+)
+def test_adapters_of_the_head_and_of_prompts_are_refused(adapter, sentence, tmp_path):
+    trainer = tiny.trainer_of(tiny.tiny_model("Llama"), tmp_path)
+    trainer.model = peft.get_peft_model(trainer.model, adapter)
+    with pytest.raises(ValueError, match=sentence), plug.use_linear_head(trainer):
+        raise AssertionError
+
+
+def test_unknown_versions_and_compiled_models_are_refused(tmp_path, monkeypatch):
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
+    trainer.args.torch_compile = True
+    with pytest.raises(ValueError, match="the whole model in one process, uncompiled"), plug.use_linear_head(trainer):
+        raise AssertionError
+    monkeypatch.setattr(plug, "KNOWN_TRL", ("0.1",))
+    with pytest.raises(ValueError, match=r"knows 0.1 \(got 1\..*Install one of them"), plug.use_linear_head(trainer):
+        raise AssertionError
+
+
+SLIDING = {"layer_types": ["full_attention", "sliding_attention"], "use_sliding_window": True, "sliding_window": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("Qwen3", SLIDING, r"earlier token \(full_.*, sliding_"),
+        ("Mistral", {"sliding_window": 4}, r"earlier token \(a sliding window\)"),
+        ("Qwen3", {"attn_implementation": "eager"}, r"its attention must be 'sdpa' \(it is 'eager'\)"),
+        ("Mixtral", {"num_local_experts": 2, "num_experts_per_tok": 1}, "choice of its experts"),
+    ],
+)
+def test_why_prompts_are_not_shared_and_then_they_are_not(name, changes, reason, tmp_path):
+    model = tiny.tiny_model(name, **changes)
+    assert re.search(reason, prefix.why_not(model.base_model))
+    trainer = tiny.trainer_of(model, tmp_path)
+    with plug.use_linear_head(trainer, shared_prefix=True):
+        loss = trainer._compute_loss(model, tiny.micro_batch())
+        assert model.config._attn_implementation != prefix.ATTENTION and loss.isfinite()

@@ -1,0 +1,372 @@
+"""`KernelGRPOTrainer` trains as TRL's trainer does: same gradients, same weights, same metrics, on both known TRLs."""
+
+import copy
+import math
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+import trl
+
+from grpo_nb import losses
+from grpo_nb.kernels import dead_rows, plug, prefix
+from grpo_nb.kernels.trainer import KernelGRPOTrainer
+from tests import kernel_trainers as tiny
+from tests import wheels
+
+OTHER_TRL = {"1.14.2": "1.16.0", "1.16.0": "1.14.2"}
+LEVELS = ("token", "sequence")
+SWITCHES = ("linear_head", "shared_prefix", "drop_dead_rows", "cached_sampler")
+TRAINING = {"cached_sampler": False}  # the same completions as TRL's, so that whole runs can be compared
+ALL_OFF = dict.fromkeys(SWITCHES, False)
+
+
+def micro_batch(seed: int, *, options: str = "", dtype=torch.float64) -> dict:
+    """One with a dead group, a dead row, a row of which no token counts, and what `options` name."""
+    inputs, generator = tiny.micro_batch(seed=seed), torch.Generator().manual_seed(seed)
+    shape = inputs["completion_ids"].shape
+
+    def noise(scale, *size):
+        return scale * torch.randn(*(size or shape), generator=generator, dtype=dtype)
+
+    inputs["advantages"] = inputs["advantages"].to(dtype)
+    inputs["advantages"][torch.arange(shape[0]) % 3 == 1] = 0.0
+    inputs["advantages"][6] = 0.0
+    inputs["completion_mask"][3] = 0
+    inputs["completion_mask"][inputs["advantages"] != 0, -2:] = 0  # the longest completions are dead
+    if "old" in options:
+        inputs["old_per_token_logps"] = noise(1.0) - 6.0
+    if "tools" in options:
+        inputs["tool_mask"] = (torch.rand(shape, generator=generator) < 0.7).int()
+    if "vllm" in options:
+        inputs["sampling_per_token_logps"] = noise(1.0) - 6.0
+        inputs["importance_sampling_ratio"] = noise(0.1, 12, 1).exp()
+    mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+    if "vllm tokens" in options:
+        inputs["importance_sampling_ratio"] = (noise(0.1) * mask).exp()
+    return inputs | {"num_items_in_batch": mask.sum().to(dtype)}
+
+
+def loss_and_metrics(trainer, inputs: dict):
+    """(loss, gradients, the metrics of this one call) of the trainer's own `_compute_loss`."""
+    trainer._metrics["train"].clear()
+    loss = trainer._compute_loss(trainer.model, dict(inputs))
+    metrics = {name: values[0] for name, values in trainer._metrics["train"].items()}
+    return loss.item(), tiny.gradients(loss, trainer.model), metrics
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """(TRL's trainer, ours) on one float64 model; the tests turn their settings."""
+    model = tiny.tiny_model("GPTNeoX", dtype=torch.float64)
+    return tiny.trainer_of(model, tmp_path), tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer)
+
+
+@pytest.fixture
+def set_up(pair, monkeypatch):
+    """Give both trainers the same settings for one test."""
+
+    def settings(**values):
+        for trainer in pair:
+            for name, value in values.items():
+                monkeypatch.setattr(trainer.args if hasattr(trainer.args, name) else trainer, name, value)
+                if hasattr(trainer, name):
+                    monkeypatch.setattr(trainer, name, value)
+        return pair
+
+    return settings
+
+
+# --- golden -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_scale_of_a_loss_by_hand():
+    """4 rows, of which 1 lives; 10 tokens, of which 5. A mean over rows is divided by 4, not 1; over tokens by 10."""
+    scales = {kind: dead_rows.loss_scale(kind, rows=1 / 4, tokens=5 / 10) for kind in losses.LOSS_TYPES}
+    assert scales == dict.fromkeys(["grpo", "sapo", "luspo", "dr_grpo"], 1 / 4) | {"bnpo": 1 / 2} | dict.fromkeys(
+        ["dapo", "cispo", "vespo"], 1.0
+    )
+
+
+def test_a_row_lives_by_its_advantage():
+    """By hand: rounding's residue lives, and one token of a row is enough."""
+    assert dead_rows.live_rows(torch.tensor([1e-5, 0.0, -2.0])).tolist() == [True, False, True]
+    assert dead_rows.live_rows(torch.tensor([[0.0, 0.0], [0.0, 1.0]])).tolist() == [False, True]
+
+
+def test_columns_that_are_padding_in_every_row_go_but_two_stay():
+    """TRL takes a width of 1 for one value per row."""
+    inputs = {"completion_mask": torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0]]), "prompt_ids": torch.ones(2, 4)}
+    kept = dead_rows.trimmed(inputs | {"tool_mask": torch.ones(2, 4), "importance_sampling_ratio": torch.ones(2, 1)})
+    shapes = {"completion_mask": (2, 2), "prompt_ids": (2, 4), "tool_mask": (2, 2), "importance_sampling_ratio": (2, 1)}
+    assert {key: tuple(value.shape) for key, value in kept.items()} == shapes
+    assert dead_rows.trimmed({"completion_mask": torch.tensor([[1, 0, 0]])})["completion_mask"].tolist() == [[1, 0]]
+
+
+# --- oracle: TRL's loss, gradients and metrics ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+def test_loss_gradients_and_metrics_are_trls(loss_type, level, set_up):
+    """Without dead rows, off and on policy, with tools, vLLM's ratios and a mask of far sequences."""
+    for seed, options in enumerate(["", "old", "old tools", "old vllm tokens", "old vllm tools"]):
+        stock, ours = set_up(
+            loss_type=loss_type,
+            importance_sampling_level=level,
+            use_vllm="vllm" in options,
+            off_policy_mask_threshold=0.5 if "vllm" in options else None,
+            delta=1.5 if "tools" in options else None,
+        )
+        inputs = micro_batch(seed, options=options)
+        loss, gradients, metrics = loss_and_metrics(stock, inputs)
+        our_loss, our_gradients, our_metrics = loss_and_metrics(ours, inputs)
+        assert our_loss == pytest.approx(loss, rel=1e3 * tiny.EXACT, abs=tiny.EXACT), options
+        assert tiny.distance(our_gradients, gradients) < tiny.EXACT, options
+        of_the_living = {"entropy", "vespo/phi_seq_mean"}
+        assert our_metrics.keys() == metrics.keys()
+        for name in metrics.keys() - of_the_living:
+            assert our_metrics[name] == pytest.approx(metrics[name], rel=1e-5, abs=1e-9, nan_ok=True), (
+                f"{name} {options}"
+            )
+
+
+def test_clip_ratios_are_compared_where_there_are_any(set_up):
+    """The test above would not see a wrong correction of zeros."""
+    stock, _ = set_up(loss_type="dapo")
+    metrics = loss_and_metrics(stock, micro_batch(1, options="old"))[2]
+    assert metrics["clip_ratio/region_mean"] > 0.1 and metrics["clip_ratio/high_max"] > 0.1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_least_and_the_largest_clip_ratio_are_trls(level, set_up):
+    """Every living row clips every token: only a dead row, if it has tokens, makes the least ratio 0."""
+    stock, ours = set_up(loss_type="dapo", importance_sampling_level=level)
+    inputs, found = micro_batch(0), []
+    living = inputs["advantages"] != 0
+    inputs["advantages"][living] = -1.0
+    inputs["old_per_token_logps"] = torch.zeros(12, tiny.T, dtype=torch.float64)
+    for empty in ([], ~living, living, slice(None)):  # rows of which every token is masked
+        mask = inputs["completion_mask"].clone()
+        mask[:, 0], mask[empty] = 1, 0
+        theirs, mine = (loss_and_metrics(trainer, inputs | {"completion_mask": mask})[2] for trainer in (stock, ours))
+        for name in ("clip_ratio/low_min", "clip_ratio/low_mean", "clip_ratio/high_max"):
+            assert mine[name] == pytest.approx(theirs[name], nan_ok=True), f"{name} without {empty}"
+        found.append(theirs["clip_ratio/low_min"])
+    if level == "token":
+        assert repr(found) == "[0.0, 1.0, 0.0, nan]"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+def test_the_trajectory_of_the_optimizer_is_trls(loss_type, level, set_up):
+    """AdamW over four micro-batches, of which one is dead as a whole: momentum and decay go on."""
+    stock, ours = set_up(loss_type=loss_type, importance_sampling_level=level)
+    start, ends = copy.deepcopy(stock.model.state_dict()), []
+    for trainer in (stock, ours):
+        trainer.model.load_state_dict(start)
+        optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-3)
+        for seed in range(4):
+            inputs = micro_batch(seed)
+            if seed == 2:
+                inputs["advantages"].zero_()
+            trainer._compute_loss(trainer.model, inputs).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ends.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+    stock.model.load_state_dict(start)
+    moved = max((ends[0][name] - start[name]).norm() for name in start)
+    assert moved > 1e-2 and tiny.distance(ends[1], ends[0]) < 100 * tiny.EXACT
+
+
+def test_what_a_loss_weighs_by_rows_would_be_seen(set_up, monkeypatch):
+    monkeypatch.setattr(dead_rows, "loss_scale", lambda *a, **k: 1.0)
+    for loss_type, is_seen in [("grpo", True), ("bnpo", True), ("dapo", False)]:
+        stock, ours = set_up(loss_type=loss_type)
+        found = [loss_and_metrics(trainer, micro_batch(0))[1] for trainer in (stock, ours)]
+        assert (tiny.distance(*found) > 1e-3) == is_seen
+
+
+def test_dead_rows_never_reach_the_model(set_up):
+    _, ours = set_up(loss_type="dapo")
+    inputs, seen, counts = micro_batch(0), [], []
+    loss_and_metrics(ours, inputs)  # which tests itself first
+    handle = ours.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    for advantages in (torch.ones(12), inputs["advantages"], torch.zeros(12)):
+        seen.clear()
+        loss_and_metrics(ours, inputs | {"advantages": advantages})
+        counts.append(sum(seen))
+    handle.remove()
+    assert counts[0] > 1.5 * counts[1]
+    assert counts[2] <= inputs["prompt_ids"].shape[1] + tiny.T, "a single row, to have a loss at all"
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"beta": 0.1}, "KL"),
+        ({"_entropy_bonus_enabled": True, "entropy_coef": 0.1, "use_adaptive_entropy": False}, "bonus"),
+        ({"top_entropy_quantile": 0.5}, "quantile"),
+        ({"aux_loss_enabled": True}, "router"),
+    ],
+)
+def test_rows_that_train_without_an_advantage_stay(setting, reason, set_up):
+    stock, ours = set_up(loss_type="grpo", **setting)
+    assert reason in dead_rows.why_keep_all(ours, {})
+    assert reason in ours.left_to_trl()["drop_dead_rows"]
+    if reason == "router":
+        return
+    inputs = micro_batch(0)
+    inputs["ref_per_token_logps"] = -6 + torch.randn(12, tiny.T, dtype=torch.float64)
+    theirs, mine = (loss_and_metrics(trainer, inputs) for trainer in (stock, ours))
+    assert tiny.distance(mine[1], theirs[1]) < tiny.EXACT
+    assert mine[2] == pytest.approx(theirs[2], rel=1e-6)
+
+
+def test_dropout_keeps_every_row():
+    dropout = torch.nn.Dropout(0.1)
+    assert prefix.droppers(torch.nn.Sequential(dropout, torch.nn.Dropout(0.0))) == [dropout]
+    assert prefix.droppers(tiny.tiny_model(attention_dropout=0.1)) and not prefix.droppers(tiny.tiny_model())
+
+
+def test_evaluation_too(set_up):
+    stock, ours = set_up(loss_type="dapo")
+    stock.model.eval()
+    try:
+        with torch.no_grad():
+            theirs, mine = (t._compute_loss(t.model, micro_batch(0)).item() for t in (stock, ours))
+    finally:
+        stock.model.train()
+    assert mine == pytest.approx(theirs, rel=1e-9)
+    assert ours._metrics["eval"].keys() == stock._metrics["eval"].keys()
+
+
+# --- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def trained(folder, *, kind=KernelGRPOTrainer, switches=None, model=None, **changes):
+    """(weights, logged curve without times) of a short run."""
+    if model is None:
+        model = tiny.with_lora(tiny.tiny_model("Phi", dtype=torch.float64))
+        model.get_output_embeddings().bias.data[model.config.eos_token_id] += 4  # completions of different lengths
+    trainer = tiny.trainer_of(model, folder, kind=kind, switches=switches, **changes)
+    torch.manual_seed(0)
+    trainer.train()
+    curve = [
+        {k: v for k, v in row.items() if "time" not in k and "per_second" not in k} for row in trainer.state.log_history
+    ]
+    return {name: p.detach() for name, p in trainer.model.named_parameters() if p.requires_grad}, curve
+
+
+RUNS = {
+    "as it is": {},
+    "accumulated, two passes": {"gradient_accumulation_steps": 2, "num_iterations": 2, "max_steps": 4},
+    "KL to the base": {"beta": 0.1, "loss_type": "grpo"},
+    "truncated ones masked": {"mask_truncated_completions": True, "loss_type": "bnpo"},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_ends_where_trls_ends(name, tmp_path):
+    theirs, their_curve = trained(tmp_path, kind=trl.GRPOTrainer, **RUNS[name])
+    ours, curve = trained(tmp_path, switches=TRAINING, **RUNS[name])
+    assert tiny.distance(ours, theirs) < 1000 * tiny.EXACT
+    for mine, other in zip(curve, their_curve, strict=True):
+        assert mine.keys() == other.keys()
+        for key in mine.keys() - ({"entropy"} if "beta" not in RUNS[name] else set()):
+            same = mine[key] == other[key] or mine[key] == pytest.approx(other[key], rel=1e-5, abs=1e-8, nan_ok=True)
+            assert same, f"{key}: {mine[key]}, TRL {other[key]}"
+    assert 0 < sum(row["completions/clipped_ratio"] for row in curve if "reward" in row) < 3, "some end by themselves"
+    assert any(0 < row["frac_reward_zero_std"] < 1 for row in curve if "reward" in row), "some groups are dead"
+
+
+def test_with_every_switch_off_it_is_trls_trainer_to_the_bit(tmp_path):
+    theirs, their_curve = trained(tmp_path, kind=trl.GRPOTrainer, model=tiny.tiny_model())
+    ours, curve = trained(tmp_path, switches=ALL_OFF, model=tiny.tiny_model())
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and repr(curve) == repr(their_curve)
+
+
+def test_with_every_switch_on_it_trains_and_is_the_same_each_time(tmp_path):
+    def generate(*args, **kwargs):
+        raise AssertionError("the cached sampler takes its place")
+
+    runs = []
+    for _ in range(2):
+        model = tiny.with_lora(tiny.tiny_model())
+        model.generate = generate
+        runs.append(trained(tmp_path, model=model))
+    assert repr(runs[0][1]) == repr(runs[1][1]) and all(torch.equal(runs[0][0][n], runs[1][0][n]) for n in runs[0][0])
+    _, stock = trained(tmp_path, kind=trl.GRPOTrainer, model=tiny.with_lora(tiny.tiny_model()))
+    assert [row.keys() for row in runs[0][1]] == [row.keys() for row in stock]
+    assert all(math.isfinite(row["grad_norm"]) for row in stock if "grad_norm" in row)
+
+
+def test_each_switch_can_be_turned_off(tmp_path):
+    model = tiny.tiny_model()
+    trainer = tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer, switches={"shared_prefix": False})
+    trainer._compute_loss(model, micro_batch(0, dtype=torch.float32))
+    assert model.config._attn_implementation == "sdpa" and trainer._plug.tested
+    trainer = tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer)
+    trainer._compute_loss(model, micro_batch(0, dtype=torch.float32))
+    assert model.config._attn_implementation == prefix.ATTENTION
+    assert trainer.left_to_trl() == {}
+    with pytest.raises(ValueError, match="shared_prefix needs linear_head"):
+        tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer, switches={"linear_head": False})
+
+
+def test_what_is_left_to_trl_is_said(tmp_path):
+    model = tiny.with_lora(tiny.tiny_model("Mistral"))
+    trainer = tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer, beta=0.1)
+    reasons = trainer.left_to_trl()
+    assert (
+        reasons["drop_dead_rows"] == "the KL penalty trains every row"
+        and "a sliding window" in reasons["shared_prefix"]
+    )
+
+
+def test_the_plug_drops_dead_rows_too(set_up):
+    stock, _ = set_up(loss_type="grpo")
+    theirs = loss_and_metrics(stock, micro_batch(1, options="old"))
+    with plug.use_linear_head(stock, shared_prefix=True, drop_dead_rows=True):
+        ours = loss_and_metrics(stock, micro_batch(1, options="old"))
+    assert tiny.distance(ours[1], theirs[1]) < tiny.EXACT
+    assert (
+        ours[2]["entropy"] != theirs[2]["entropy"] and ours[2]["clip_ratio/low_min"] == theirs[2]["clip_ratio/low_min"]
+    )
+
+
+# --- the other TRL ----------------------------------------------------------------------------------------------------
+
+
+THE_SAME = (
+    "scores_as_trl or float64 or parts or metrics_are or truncated or passes or switch_on or plug_drops or version"
+)
+
+
+def test_this_holds_on_the_other_known_trl(tmp_path):
+    """The comparisons with TRL again, in a process that finds the other version first."""
+    other = OTHER_TRL[version("trl")]
+    with zipfile.ZipFile(wheels.wheel("trl", other)) as files:
+        files.extractall(tmp_path / "trl")
+    paths = [str(tmp_path / "trl"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    files = [__file__, str(Path(__file__).with_name("test_kernels_plug.py"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", f"({THE_SAME}) and not other", *files],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "EXPECTED_TRL": other},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 30
+
+
+def test_the_version_is_the_one_that_was_asked_for():
+    assert version("trl") == trl.__version__ == os.environ.get("EXPECTED_TRL", version("trl"))
