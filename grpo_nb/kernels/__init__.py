@@ -17,7 +17,8 @@ And what makes TRL's `GRPOTrainer` faster, each part by itself or all of them as
 | `plug`           | `use_linear_head`: TRL's log-probs from `linear_logps`                            |
 | `equality`       | the self-test before the first step: our numbers against TRL's                    |
 | `dead_rows`      | completions that cannot move the weights are left out                             |
-| `prefix`         | a prompt once for all its completions, no padding                                 |
+| `tree`           | a micro-batch as a tree: each distinct beginning once, no padding                 |
+| `prefix`         | a model run on that tree                                                          |
 | `sampler`        | prompts read once, completions that have ended leave the batch                    |
 | `merged`         | LoRA added to its weights while sampling, and taken back to the bit               |
 | `trainer`        | `KernelGRPOTrainer`: four switches (not imported here, for it imports TRL)        |

@@ -57,15 +57,12 @@ class Head(NamedTuple):
 
 
 class Plug:
-    """The replaced method, and what it remembers: whether it was tested, and which models share their prompts."""
+    """The replaced method, and what it remembers: whether it was tested, and which models share beginnings."""
 
-    def __init__(self, trainer, own, *, shared_prefix: bool, tested: bool = False):
-        """Args:
-        own: TRL's method, for what is not covered here, and for the self-test.
-        tested: leave out the self-test.
-        """
+    def __init__(self, trainer, own, *, shared_prefix: bool):
+        """`own` is TRL's method, for what is not covered here and for the self-test."""
         check_trainer(trainer)
-        self.trainer, self.own, self.shared_prefix, self.tested = trainer, own, shared_prefix, tested
+        self.trainer, self.own, self.shared_prefix, self.tested = trainer, own, shared_prefix, False
         self.droppers, self.shared = prefix.droppers(trainer.model), []
 
     def close(self) -> None:
@@ -101,7 +98,7 @@ class Plug:
         return logps, entropies, None
 
     def part(self, model, input_ids, attention_mask, width: int, compute_entropy: bool, *, worth: float = tree.WORTH):
-        """Log-probs and entropies of rows that go through the model at once, [B, T] each; `worth` as in `tree.layout`."""
+        """Log-probs and entropies of rows in one pass of the model, [B, T] each; `worth` as in `tree.layout`."""
         model = inner_model(model)
         backbone, scored, layout = model.base_model, attention_mask[:, -width:].bool(), None
         if self._shares(backbone):
@@ -118,7 +115,7 @@ class Plug:
         return [None if x is None else x.new_zeros(scored.shape).masked_scatter(scored, x) for x in values]
 
     def _shares(self, backbone) -> bool:
-        """Whether prompts can be shared; the model learns how, the first time."""
+        """Whether beginnings can be shared; the model learns how, the first time."""
         if not self.shared_prefix or any(module.training for module in self.droppers):
             return False
         if any(backbone.config is config for config in self.shared):
