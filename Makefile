@@ -47,6 +47,7 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
 	$(OFFLINE) .venv/bin/python -m benchmarks.head cuda
 	$(OFFLINE) .venv/bin/python -m benchmarks.steps
+	.venv/bin/python -m benchmarks.page
 
 # torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
 # Some wheels are downloaded and not installed: tests read Unsloth's source to check the GPU profiles without a GPU, and
