@@ -169,7 +169,7 @@ def figure(record: dict) -> Figure:
         right.plot(range(1, len(mean) + 1), mean, style, color=plots.COLOURS[colour], lw=2, label=kind)
     right.legend(frameon=False, fontsize=8)
     plots.plain(left, xlabel="ms", title="A step of GRPO, cpu profile")
-    plots.plain(right, xlabel="GRPO step", ylabel="mean reward", title="Same seeds: every run, and the means")
+    plots.plain(right, xlabel="GRPO step", ylabel="mean reward", title="Every run, and the means")
     return drawn
 
 

@@ -81,7 +81,7 @@ CPU = {
         "save_steps": 10,
         "save_total_limit": 2,
     },
-    # The same numbers as TRL's, at half the time; with all of them False it is TRL's own trainer.
+    # Leave out work that changes nothing, see docs/kernels.md; with all of them False it is TRL's own trainer.
     "kernels": {"linear_head": True, "shared_prefix": True, "drop_dead_rows": True, "cached_sampler": True},
     "evaluate": {"num_return_sequences": 4, "batch_size": 512},
 }

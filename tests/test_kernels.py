@@ -287,6 +287,30 @@ def test_lower_precision(dtype, engine, trains):
 
 
 @pytest.mark.parametrize("engine", ["direction", "fused"])
+def test_small_gradients_survive_float16s_loss_scale(engine):
+    """A loss over 163,840 tokens, before it is scaled by 65,536, has gradients below float16's least number."""
+    case = Case(trains=True, num_items_in_batch=163_840.0)
+    leaves = case.leaves(torch.float16)
+    expected = case.expected(leaves)[1]
+    settings = {"tile_mib": SMALL, "engine": engine, **case.head, **case.options}
+    loss = kernels.linear_grpo_loss(
+        *leaves[:2], case.ids, case.advantages, case.mask, bias=leaves[2], inplace_hidden=False, **settings
+    ).loss
+    (loss * 65_536).backward()
+    for leaf, theirs in zip(leaves, expected, strict=True):
+        assert distance(leaf.grad, 65_536 * theirs) <= 2e-3
+
+
+def test_hidden_states_and_a_head_of_another_precision_meet_in_the_wider_one():
+    case = Case()
+    hidden, weight = case.hidden.flatten(0, 1).to(torch.bfloat16), case.weight.float()
+    found = kernels.linear_logps(hidden, weight, case.ids.flatten()).logps
+    assert torch.allclose(
+        found.double(), full_logps(hidden.double(), weight.double(), case.ids.flatten())[0], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("engine", ["direction", "fused"])
 def test_autocast_rounds_the_products_inputs_only(engine):
     case = Case(trains=True)
     leaves = case.leaves(torch.float32)
@@ -417,10 +441,30 @@ def test_a_second_backward_is_refused(engine):
         loss.backward()
 
 
+@pytest.mark.parametrize("engine", ["direction", "fused"])
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_gradient_of_the_gradient_is_refused(engine, trains):
+    case = Case(trains=trains)
+    leaves = case.leaves()
+    result = kernels.linear_grpo_loss(*leaves[:2], case.ids, case.advantages, case.mask, engine=engine, **case.options)
+    (grad,) = torch.autograd.grad(result.loss, leaves[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+        grad.square().sum().backward()
+
+
+def test_a_view_of_a_leaf_is_not_written_over():
+    leaf = torch.randn(2, 5, 8, requires_grad=True)
+    with pytest.raises(ValueError, match="or a view of one"):
+        kernels.linear_logps(leaf[0], torch.randn(37, 8), torch.zeros(5, dtype=torch.long), inplace_hidden=True)
+
+
 @pytest.mark.parametrize(
     "change, match",
     [
         ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"temperature": math.inf}, "temperature must be above 0 and, like logit_scale, finite"),
+        ({"logit_scale": math.nan}, "temperature must be above 0 and, like logit_scale, finite"),
+        ({"tile_mib": 0}, "tile_mib must be above 0"),
         ({"temperature": math.nan}, "temperature must be above 0"),
         ({"softcap": 0.0}, "softcap must be above 0"),
         ({"backend": "cuda"}, "backend must be 'auto', 'torch' or 'triton'"),

@@ -106,7 +106,7 @@ def trl_full_logits(batch: Batch) -> tuple[Tensor, Tensor]:
         functional.linear(hidden, batch.weight),
         ids,
         entropy_requires_grad=batch.wants_entropy,
-        row_mask=batch.mask[:, batch.case.prompt :],
+        row_mask=batch.mask[:, batch.case.prompt :].long(),  # as TRL's trainer has it; its kernel takes no float
     )
     logps = _padded(batch, logps)
     return batch.loss(logps, _padded(batch, entropies)), logps
@@ -227,7 +227,7 @@ METHODS = [
         entropy=False,
     ),
     Method("Liger scaled cross entropy", liger_scaled),
-    Method("Unsloth-zoo", unsloth),
+    Method("Unsloth-zoo (on a CPU its fallback)", unsloth),
     Method("torch linear_cross_entropy", torchs_own, (entropy_has_no_gradient,), entropy=False),
     Method("cut_cross_entropy", cut_cross_entropy, (entropy_has_no_gradient, needs_a_card), entropy=False),
     Method(f"{OURS}, direction", direction),

@@ -129,7 +129,7 @@ def figure(record: dict) -> Figure:
         for row in points[::2]:
             words = row["method"].split(", ", 1)[1] if row is points[0] else row["method"].split(", ")[-1]
             right.text(row["s"] * place, row["extra_mib"], words, fontsize=6, ha=side, va="center")
-    for axes, room in ((left, (0.75, 2.5)), (right, (0.4, 1.8))):
+    for axes, room in ((left, (0.5, 2.5)), (right, (0.3, 3.0))):
         times = [time for line in axes.lines for time in line.get_xdata()]
         logarithmic(axes.xaxis, (min(times) * room[0], max(times) * room[1]))
     sizes = [row["extra_mib"] for row in rows]

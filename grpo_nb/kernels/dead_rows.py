@@ -3,15 +3,18 @@
 A row is dead if its advantage is exactly 0: all eight losses multiply by it. What is left out still counts where a loss
 divides by the number of rows or tokens, so the loss of the others is scaled.
 
-Exact: the loss, its gradient, and TRL's metrics `clip_ratio/*` and `cispo_clip_ratio`, to which a dead row adds 0. Not
-TRL's number: `entropy` and `vespo/phi_seq_mean`, which would take the forward pass that is saved; they are the means
-over the rows that remain. A group all right or all wrong is surer than others, so that entropy is a little higher.
+Exact: the loss, its gradient, and TRL's metrics. To `clip_ratio/*` and `cispo_clip_ratio` a dead row adds 0. For
+`entropy` dead rows go through the model after all, but not back: groups that are all right are surer than others, and
+without them the metric is up to three times as high. Only `vespo/phi_seq_mean` is the mean over the rows that remain.
 """
 
 import math
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
+
+from grpo_nb.kernels import prefix
 
 OF_TOKENS = (
     "completion_ids completion_mask tool_mask old_per_token_logps ref_per_token_logps sampling_per_token_logps "
@@ -40,7 +43,28 @@ def compute_loss(trainer, own, model, inputs: dict, *, droppers=()) -> Tensor:
     has_zeros = not live.all() if is_per_row else (counted(inputs) > 0)[~live].any()
     metrics = trainer._metrics["train" if trainer.model.training else "eval"]
     correct_metrics(metrics, mean_by=rows if is_per_row else tokens, has_zeros=bool(has_zeros))
+    if not live.all():
+        dead = trimmed({key: _of_rows(value, ~live) for key, value in inputs.items()})
+        is_mean_of_rows = inputs["completion_mask"].shape[1] == 1  # as TRL takes a value of [B, 1]
+        share = rows if is_mean_of_rows else tokens
+        metrics["entropy"][-1] = share * metrics["entropy"][-1] + (1 - share) * mean_entropy(trainer, model, dead)
     return loss * loss_scale(trainer.loss_type, rows=rows, tokens=tokens)
+
+
+@torch.no_grad()
+def mean_entropy(trainer, model, inputs: dict) -> float:
+    """TRL's metric `entropy` of a micro-batch whose loss nobody needs: the mean over the tokens that count, in nats."""
+    from trl.models.utils import disable_gradient_checkpointing
+
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask, width = (
+        torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+        inputs["completion_ids"].shape[1],
+    )
+    with disable_gradient_checkpointing(model, trainer.args.gradient_checkpointing_kwargs):
+        _, entropies, _ = trainer._get_per_token_logps_and_entropies(model, ids, mask, width, compute_entropy=True)
+    counts = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+    return ((entropies * counts).sum() / counts.sum().clamp(min=1)).item()
 
 
 def why_keep_all(trainer, inputs: dict, droppers=()) -> str | None:
@@ -59,7 +83,7 @@ def why_keep_all(trainer, inputs: dict, droppers=()) -> str | None:
         return "images are not sorted by row"
     if any(module.training for module in droppers):
         return "dropout draws one mask for all rows"
-    return None
+    return prefix.moving_angles(trainer.model.config)
 
 
 def counted(inputs: dict) -> Tensor:

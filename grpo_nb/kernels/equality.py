@@ -86,5 +86,6 @@ def _refuse_beyond(allowed: float, difference: float, where: str) -> None:
     if not difference <= allowed:
         raise ValueError(
             f"the linear head must give TRL's own numbers (got a difference of {difference:.2g} {where}; {allowed:g} "
-            "would be rounding). Something in this model is not known here: train with linear_head=False."
+            "would be rounding). Something in this model is not known here: train with TRL's own trainer "
+            "(profile.kernels = {})."
         )

@@ -80,19 +80,30 @@ def tile_shape(
     """(rows, columns) of the tiles of `linear_logps`, as large as `tile_mib` allows.
 
     The weight is read once for every chunk of rows, so chunks are high, about half as high as wide, and equally so;
-    columns come in multiples of 64. None: 2 MiB on a CPU, which stays in a core's cache, 256 MiB on a card.
+    columns come in multiples of 64. More than 2,048 rows read the weight no more cheaply, and each brings some vectors
+    [H] along. None: 2 MiB on a CPU, which stays in a core's cache, 256 MiB on a card.
 
     >>> tile_shape(416, 32_768, torch.float32, tile_mib=2, on_cuda=False)
     (416, 1216)
     """
-    cells = max(1, int((tile_mib or (256 if on_cuda else 2)) * MIB) // dtype.itemsize)
-    rows = max(1, min(n, int((cells / 2) ** 0.5)))
+    cells = max(1, int(_mib(tile_mib, 256 if on_cuda else 2) * MIB) // dtype.itemsize)
+    rows = max(1, min(n, int((cells / 2) ** 0.5), 2048))
     rows = -(-n // -(-n // rows)) if n else 1
     columns = cells // rows
     return rows, max(1, min(vocabulary, columns - columns % 64 or columns))
 
 
 def row_count(n: int, vocabulary: int, dtype: torch.dtype, *, tile_mib: float | None, on_cuda: bool) -> int:
-    """Rows that have all their logits in a tile, for the fused engine. None: 16 MiB on a CPU, 512 MiB on a card."""
-    rows = max(1, min(n, int((tile_mib or (512 if on_cuda else 16)) * MIB) // (dtype.itemsize * vocabulary)))
+    """Rows that have all their logits in a tile, for the fused engine. None: 16 MiB on a CPU, 512 MiB on a card.
+
+    At least 4: a CPU's library sums the products of fewer rows in an order that rounds ten times as much.
+    """
+    rows = max(4, int(_mib(tile_mib, 512 if on_cuda else 16) * MIB) // (dtype.itemsize * vocabulary))
+    rows = max(1, min(n, rows))
     return -(-n // -(-n // rows)) if n else 1
+
+
+def _mib(given: float | None, usual: float) -> float:
+    if given is not None and not given > 0:
+        raise ValueError(f"tile_mib must be above 0, or None for {usual} MiB (got {given}). Try None.")
+    return usual if given is None else given

@@ -1,10 +1,12 @@
 """Log-probs of sampled tokens, straight from hidden states: differentiable, and [N, V] is never built."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from grpo_nb import shapes
 from grpo_nb.kernels import heads, passes
@@ -54,13 +56,12 @@ def linear_logps(
         keep: rows to score; the others get 0 and no gradient. None: all.
         entropy: "none"; "metric": without a gradient; "grad": with one.
         backend: "auto", "torch" or "triton".
-        tile_mib: size of a tile of logits, the only thing that grows with V. None: 2 on a CPU, 256 on a card.
+        tile_mib: size of a tile of logits, whatever N and V are. None: 2 on a CPU, 256 on a card.
         inplace_hidden: write the direction over `hidden`, which nothing may read afterwards: no second [N, H]. Without
             effect where the logits are computed again, from `hidden`.
     Returns: `LinearLogps`, float32 (float64 for float64).
     Raises: ValueError for a target outside the vocabulary, an unknown option, a temperature that is not positive.
-    See: Liger, arXiv:2410.10989, and Wijmans et al. 2024, arXiv:2411.09009, compute the logits twice; unsloth_zoo keeps
-        the direction.
+    See: Wijmans et al. 2024, arXiv:2411.09009, compute the logits twice; unsloth_zoo keeps the direction.
     """
     logit = Logit(temperature, softcap, logit_scale)
     if entropy not in ENTROPIES:
@@ -96,6 +97,7 @@ class _Directed(torch.autograd.Function):
         return logps, heat
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_logps, _):
         if ctx.direction is None:
             raise RuntimeError(
@@ -122,6 +124,7 @@ class _Recomputed(torch.autograd.Function):
         return logps, heat
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_logps, grad_entropy):
         hidden, weight, bias, targets, rows = ctx.saved_tensors
         head = heads.Head(weight, bias, ctx.logit, ctx.dtype)
@@ -141,8 +144,11 @@ def _spread(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
 
 def check_inputs(hidden: Tensor, weight: Tensor, targets: Tensor, logit: Logit, *, inplace: bool) -> None:
     """Raise ValueError for targets, options or a use of `inplace_hidden` that would end in nonsense or a crash."""
-    if not logit.temperature > 0:
-        raise ValueError(f"temperature must be above 0 (got {logit.temperature}). It divides the logits; try 1.0.")
+    if not 0 < logit.temperature < math.inf or not math.isfinite(logit.logit_scale):
+        raise ValueError(
+            f"temperature must be above 0 and, like logit_scale, finite (got {logit.temperature} and "
+            f"{logit.logit_scale}). Try 1.0."
+        )
     if logit.softcap is not None and not logit.softcap > 0:
         raise ValueError(f"softcap must be above 0, or None for no cap (got {logit.softcap}).")
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(weight):
@@ -150,8 +156,9 @@ def check_inputs(hidden: Tensor, weight: Tensor, targets: Tensor, logit: Logit, 
             f"targets must be tokens of the vocabulary, 0 … {len(weight) - 1} (got {int(targets.min())} … "
             f"{int(targets.max())}). Give padding any of them and leave it out with keep or the mask."
         )
-    if inplace and hidden.is_leaf and hidden.requires_grad:
+    source = hidden if hidden._base is None else hidden._base
+    if inplace and source.is_leaf and source.requires_grad:
         raise ValueError(
-            "inplace_hidden needs hidden states that a model computed (got a leaf that needs a gradient, whose values "
-            "would be lost). Leave it out."
+            "inplace_hidden needs hidden states that a model computed (got a leaf that needs a gradient, or a view of "
+            "one: its values would be lost). Leave it out."
         )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from grpo_nb import losses, shapes, tokens
 from grpo_nb.kernels import heads, passes
@@ -169,7 +170,7 @@ def _fused(hidden, weight, bias, batch, logit, options, settings):
             for values in (scored.logps, scored.entropy)
         )
         value = losses.grpo_loss(logps, advantages, mask, entropies=entropies, **options).loss
-    grads = [None if g is None else g.to(p.dtype).view(p.shape) for g, p in zip(grads, parents, strict=True)]
+    grads = [None if g is None else g.view(p.shape) for g, p in zip(grads, parents, strict=True)]
     return _Graded.apply(*parents, value, grads), logps, entropies, skipped
 
 
@@ -204,10 +205,11 @@ class _Graded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, loss, gradients):
-        ctx.gradients = gradients
+        ctx.gradients, ctx.dtypes = gradients, [None if x is None else x.dtype for x in (hidden, weight, bias)]
         return loss.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         if ctx.gradients is None:
             raise RuntimeError(
@@ -215,4 +217,5 @@ class _Graded(torch.autograd.Function):
                 "place). Call it again."
             )
         gradients, ctx.gradients = ctx.gradients, None
-        return *[None if g is None else g.mul_(grad) for g in gradients], None, None
+        scaled = [None if g is None else g.mul_(grad).to(d) for g, d in zip(gradients, ctx.dtypes, strict=True)]
+        return *scaled, None, None

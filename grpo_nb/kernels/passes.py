@@ -30,9 +30,13 @@ class Gradients(NamedTuple):
 
     @classmethod
     def zeros(cls, head: Head, hidden: Tensor, wants: tuple[bool, bool, bool]) -> "Gradients":
-        """Weight and bias add up over all rows, so in the precision of sums; a row of hidden is written once."""
+        """Weight and bias add up over all rows, so in the precision of sums; a row of hidden is written once.
+
+        Not in float16, which a gradient leaves at the bottom before the loss's scale has reached it.
+        """
+        dtype = head.sums if hidden.dtype == torch.float16 else hidden.dtype
         return cls(
-            torch.zeros_like(hidden) if wants[0] else None,
+            torch.zeros_like(hidden, dtype=dtype) if wants[0] else None,
             torch.zeros_like(head.weight, dtype=head.sums) if wants[1] else None,
             torch.zeros_like(head.bias, dtype=head.sums) if wants[2] else None,
         )
@@ -141,7 +145,7 @@ def recompute(
             kernel.gradient(z, y, start, sums, head.logit, chunk, c[a:b], None if e is None else e[a:b])
             _add(head, z, x, start, step, grads)
         if step is not None:
-            grads.hidden[chosen] = step.to(hidden.dtype)
+            grads.hidden[chosen] = step.to(grads.hidden.dtype)
     return grads
 
 
@@ -165,7 +169,7 @@ def whole_rows(
         inplace: write the gradient at hidden over hidden.
     Returns: scores, gradients, and how many rows were left out.
     """
-    inplace = inplace and wants[0]
+    inplace = inplace and wants[0] and hidden.dtype != torch.float16
     grads, skipped, parts = Gradients.zeros(head, hidden, (wants[0] and not inplace, *wants[1:])), 0, []
     if inplace:
         grads = grads._replace(hidden=hidden)
@@ -193,7 +197,7 @@ def whole_rows(
         step = buffer.new_zeros(len(live), hidden.shape[1]) if wants[0] else None
         _add(head, z, x, 0, step, grads)
         if step is not None:
-            grads.hidden[chosen] = step.to(hidden.dtype)
+            grads.hidden[chosen] = step.to(grads.hidden.dtype)
     return _joined(parts, buffer)[1], grads, skipped
 
 
@@ -225,7 +229,8 @@ def _joined(parts: list[tuple[Running, Scores]], like: Tensor) -> tuple[Running,
 
 
 def head_of(hidden: Tensor, weight: Tensor, bias: Tensor | None, logit) -> Head:
-    """The head in the dtype that its products are computed in: autocast's, or that of the hidden states."""
+    """The head in the dtype that its products are computed in: autocast's, or the wider one of its inputs."""
     kind = hidden.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    own = torch.promote_types(hidden.dtype, weight.dtype)
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else own
     return heads.Head(weight, bias, logit, dtype)

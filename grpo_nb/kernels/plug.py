@@ -9,13 +9,13 @@ import contextlib
 import functools
 import math
 from importlib.metadata import version
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from grpo_nb.kernels import dead_rows, equality, prefix, tree
 from grpo_nb.kernels.logps import linear_logps
+from grpo_nb.kernels.rows import Logit
 
 KNOWN_TRL = ("1.14.2", "1.16.0")
 
@@ -45,15 +45,6 @@ def use_linear_head(trainer, *, shared_prefix: bool = False, drop_dead_rows: boo
             del trainer.__dict__[name]
         trainer.__dict__.update(before)
         plug.close()
-
-
-class Head(NamedTuple):
-    """What turns hidden states into logits, as `linear_logps` takes it."""
-
-    weight: Tensor
-    bias: Tensor | None
-    softcap: float | None
-    logit_scale: float
 
 
 class Plug:
@@ -109,7 +100,7 @@ class Plug:
             else:
                 out = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
                 hidden, targets = out.last_hidden_state[:, -width - 1 : -1][scored], input_ids[:, -width:][scored]
-            values = self._linear_logps(head_of(model), hidden, targets, compute_entropy)  # [m] each
+            values = self._linear_logps(model, hidden, targets, compute_entropy)  # [m] each
         if layout:
             values = [None if x is None else x.index_select(0, layout.answers) for x in values]
         return [None if x is None else x.new_zeros(scored.shape).masked_scatter(scored, x) for x in values]
@@ -118,7 +109,7 @@ class Plug:
         """Whether beginnings can be shared; the model learns how, the first time."""
         if not self.shared_prefix or any(module.training for module in self.droppers):
             return False
-        if any(backbone.config is config for config in self.shared):
+        if backbone.config._attn_implementation == prefix.ATTENTION:  # installed here, or by another plug
             return True
         if prefix.why_not(backbone):
             return False
@@ -126,19 +117,17 @@ class Plug:
         self.shared.append(backbone.config)
         return True
 
-    def _linear_logps(self, head: Head, hidden: Tensor, targets: Tensor, compute_entropy: bool):
+    def _linear_logps(self, model, hidden: Tensor, targets: Tensor, compute_entropy: bool):
         """In the precision in which TRL multiplies with the head: autocast's, unless the head is kept in float32."""
         in_float32 = self.trainer.args.cast_lm_head_to_fp32
-        has_bonus = "grad" if self.trainer._entropy_bonus_enabled else "metric"
+        has_bonus, head = "grad" if self.trainer._entropy_bonus_enabled else "metric", model.get_output_embeddings()
         with torch.autocast(hidden.device.type, enabled=False) if in_float32 else contextlib.nullcontext():
             return linear_logps(
                 hidden.float() if in_float32 else hidden,
                 head.weight,
                 targets,
                 bias=head.bias,
-                temperature=self.trainer.temperature,
-                softcap=head.softcap,
-                logit_scale=head.logit_scale,
+                **logit_of(model, self.trainer.temperature)._asdict(),
                 entropy=has_bonus if compute_entropy else "none",
                 inplace_hidden=True,  # gathered for this and read by nobody else
             )
@@ -151,19 +140,22 @@ def inner_model(model):
     return model.base_model.model if isinstance(model, PeftModel) else model
 
 
-def head_of(model) -> Head:
-    """The head and what its model does to logits, by the names that configs have for it.
+def logit_of(model, temperature: float) -> Logit:
+    """What a model does to the products of its head, by the names that configs have for it.
 
     See: TRL 1.16's `add_fused_lm_head`, which knows the same names.
     """
-    head, config = model.get_output_embeddings(), model.config.get_text_config()
+    config = model.config.get_text_config()
     names = ("logit_scale", "output_multiplier", "lm_head_multiplier")
     scale = next((v for name in names if (v := getattr(config, name, None)) is not None), None)
     scaling = getattr(config, "logits_scaling", None)
     if scale is None and scaling is not None:
         scale = scaling if config.model_type == "hyperclovax" else 1 / scaling  # Granite divides by it
     softcap = getattr(config, "final_logit_softcapping", None)
-    return Head(head.weight, head.bias, softcap, 1.0 if scale is None else scale)
+    return Logit(temperature, softcap, 1.0 if scale is None else scale)
+
+
+TRLS_OWN = "train with TRL's own trainer (profile.kernels = {})."
 
 
 def check_trainer(trainer) -> None:
@@ -172,23 +164,23 @@ def check_trainer(trainer) -> None:
     if found not in KNOWN_TRL:
         raise ValueError(
             f"the linear head replaces a private method of TRL and knows {' and '.join(KNOWN_TRL)} (got {found}). "
-            "Install one of them, or train with TRL's own head."
+            f"Install one of them, or {TRLS_OWN}"
         )
     is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     if is_split or args.world_size > 1 or args.n_gpu > 1 or args.torch_compile:
         raise ValueError(
             "the linear head needs the whole model in one process, uncompiled (got FSDP, DeepSpeed, torch_compile or "
-            f"{args.world_size} processes with {args.n_gpu} cards). Train on one, or with TRL's own head."
+            f"{args.world_size} processes with {args.n_gpu} cards). Train on one, or {TRLS_OWN}"
         )
     if any(config.is_prompt_learning for config in getattr(trainer.model, "peft_config", {}).values()):
         raise ValueError(
             "the linear head needs an adapter of the layers, such as LoRA (got one that learns prompts, which TRL puts "
-            "in front of every row). Train it with TRL's own head."
+            f"in front of every row). Take another adapter, or {TRLS_OWN}"
         )
     for model in filter(None, (trainer.model, trainer.ref_model)):
         head = inner_model(model).get_output_embeddings()
         if type(head) is not nn.Linear or not math.prod(head.weight.shape):
             raise ValueError(
                 f"the head must be a plain torch.nn.Linear (got {type(head).__name__}, an adapter or a quantized one). "
-                "Leave lm_head out of target_modules and modules_to_save, or train with TRL's own head."
+                f"Leave lm_head out of target_modules and modules_to_save, or {TRLS_OWN}"
             )

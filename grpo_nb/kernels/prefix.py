@@ -25,9 +25,19 @@ def why_not(backbone) -> str | None:
         return f"its layers do not attend to every earlier token ({', '.join(sorted(kinds)) or 'a sliding window'})"
     if any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
         return "the choice of its experts may flip on a rounding error"
+    if reason := moving_angles(config):
+        return reason
     if not backbone._supports_attention_backend or config._attn_implementation not in ("sdpa", ATTENTION):
         return f"its attention must be 'sdpa' (it is {config._attn_implementation!r})"
     return None
+
+
+def moving_angles(config) -> str | None:
+    """In words, if the longest row of a batch changes the rotary angles of every row: then no row can be left out."""
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    layered = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    moving = {"dynamic", "longrope"} & {part.get("rope_type") for part in layered}
+    return f"the longest row decides the angles of all (rope_type {', '.join(sorted(moving))})" if moving else None
 
 
 def droppers(model) -> list[torch.nn.Module]:

@@ -1,4 +1,4 @@
-"""Completions of a small policy on the CPU: the tokens of `model.generate` in less than half of its time.
+"""Completions of a small policy on the CPU: the tokens of `model.generate` in about half of its time.
 
 A group's prompt is read once, a completion that has ended leaves the batch, and a LoRA adapter is added to its weights
 for as long as sampling lasts. The forward pass, the cache, and what temperature or top-k do to the scores remain
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from grpo_nb import shapes
+from grpo_nb.kernels import prefix
 from grpo_nb.kernels.merged import merged
 
 SERVED = """
@@ -60,6 +61,8 @@ def why_not(model: nn.Module, generation_config, eos_token_ids: list[int]) -> st
     others = {type(layer).__name__ for layer in layers if type(layer) is not DynamicLayer}
     if others or not layers:
         return f"{kind.__name__} caches more than keys and values of every token ({', '.join(others) or 'unknown'})"
+    if reason := prefix.moving_angles(decoder.config):
+        return reason
     return _unserved_option(_options(decoder, generation_config), eos_token_ids)
 
 

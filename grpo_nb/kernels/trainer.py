@@ -13,7 +13,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
     |------------------|----------------------------------------------------|----------------------------------------|
     | `linear_head`    | log-probs without logits, of scored tokens alone   | rounding                               |
     | `shared_prefix`  | each distinct beginning once, no padding           | rounding                               |
-    | `drop_dead_rows` | rows that cannot move the weights are left out     | `entropy` is of the others             |
+    | `drop_dead_rows` | rows that cannot move the weights do not go back   | `vespo/phi_seq_mean` is of the others  |
     | `cached_sampler` | prompts read once, ended completions leave a batch | other draws from the same distribution |
 
     Where a switch would not be exact, TRL's own way is taken; `left_to_trl()` says where and why. The first training
@@ -42,7 +42,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
         own = super()._get_per_token_logps_and_entropies
         self._plug = plug.Plug(self, own, shared_prefix=shared_prefix) if linear_head else None
         self._drops_dead_rows, self._has_cached_sampler = drop_dead_rows, cached_sampler
-        self._droppers = prefix.droppers(self.model)
+        self._droppers = self._plug.droppers if self._plug else prefix.droppers(self.model)
 
     def left_to_trl(self) -> dict[str, str]:
         """Which of the switches that are on have no effect with this model and these settings, and why."""

@@ -68,7 +68,8 @@ def layout(
     is_first = first_of_their_kind(rows)  # [D, P + T′]
     begins = is_first[:, span - 1]  # rows with a new prompt, [D]
     firsts = _in_a_row(is_first, begins, span)
-    if firsts.sum() > worth * input_ids[:, :-1].numel() or len(rows) * steps * (span + steps) > LARGEST_MASK:
+    masked = int(begins.sum()) * span * span + len(rows) * steps * (span + steps)  # bytes of both masks
+    if firsts.sum() > worth * input_ids[:, :-1].numel() or masked > LARGEST_MASK:
         return None
     columns = torch.arange(span + steps, device=rows.device).expand_as(rows)
     prompts, completions = _places(firsts, int(begins.sum()), span, steps)
