@@ -21,10 +21,15 @@ class Steps(listeners.Listener):
         self.steps.append(state.global_step)
 
 
-def trainer_of(small_policy, *, reward=survival.variety, **changes):
-    """A trainer of six tiny steps, saved after every second one, and its run below GRPO_NB_OUTPUTS."""
+def trainer_of(small_policy, *, reward=survival.variety, is_trls_own: bool = False, **changes):
+    """A trainer of six tiny steps, saved after every second one, and its run below GRPO_NB_OUTPUTS.
+
+    `is_trls_own`: TRL's class itself, for statements about TRL.
+    """
     model, tokenizer, rows = small_policy
     profile = survival.small_profile()
+    if is_trls_own:
+        profile.kernels = {}
     profile.grpo.update(max_steps=6, save_steps=2)
     prompts = data.grpo_rows(rows, system_prompt="Add.")
     run = tracking.Run("run", profile, mode="off")

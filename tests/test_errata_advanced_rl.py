@@ -69,7 +69,7 @@ def watched(small_policy, folder, **settings) -> SimpleNamespace:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRPO_NB_OUTPUTS", str(folder))
-        trainer, _ = small_runs.trainer_of(small_policy, reward=reward, **settings)
+        trainer, _ = small_runs.trainer_of(small_policy, is_trls_own=True, reward=reward, **settings)
         trainer.add_callback(watch)
         sampled.clear()  # the trainer was assembled after one trial call
         train.resume_or_start(trainer)

@@ -98,7 +98,7 @@ def run(small_policy, tmp_path_factory):
         patch.setenv("GRPO_NB_OUTPUTS", str(tmp_path_factory.mktemp("run")))
         eos = {"forced_eos_token_id": small_policy[1].eos_token_id}
         changes = {"max_steps": 2, "steps_per_generation": 2, "save_strategy": "no", "generation_kwargs": eos}
-        trainer, _ = small_runs.trainer_of(small_policy, reward=noted, **changes)
+        trainer, _ = small_runs.trainer_of(small_policy, is_trls_own=True, reward=noted, **changes)
         calls.clear()  # of the dry run
         trainer.train()
     return SimpleNamespace(trainer=trainer, calls=list(calls))
@@ -523,7 +523,7 @@ def test_d61_the_run_needs_names(tmp_path, monkeypatch):
 
 def test_d62_full_eval_halves_the_weights_or_does_nothing(small_policy, tmp_path, monkeypatch):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
-    trainer, _ = small_runs.trainer_of(small_policy, fp16_full_eval=True)
+    trainer, _ = small_runs.trainer_of(small_policy, is_trls_own=True, fp16_full_eval=True)
     found = []
     for trainer.is_in_train in (True, False):  # as eval_strategy evaluates, and as a call of evaluate() does
         trainer.evaluate(trainer.train_dataset.select(range(1)))

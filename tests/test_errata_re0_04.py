@@ -114,7 +114,7 @@ def light(small_policy, tmp_path_factory):
     """Two steps of this project's own trainer without a KL penalty, each answer's tokens weighed by its length."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRPO_NB_OUTPUTS", str(tmp_path_factory.mktemp("light")))
-        trainer, run = small_runs.trainer_of(small_policy, max_steps=2, loss_type="grpo", beta=0.0)
+        trainer, run = small_runs.trainer_of(small_policy, is_trls_own=True, max_steps=2, loss_type="grpo", beta=0.0)
         train.resume_or_start(trainer)
     return SimpleNamespace(trainer=trainer, logs=run.rows())
 

@@ -25,7 +25,7 @@ def trainer(small_policy, tmp_path_factory):
     """A tiny GRPOTrainer that has not trained."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRPO_NB_OUTPUTS", str(tmp_path_factory.mktemp("guide")))
-        return small_runs.trainer_of(small_policy)[0]
+        return small_runs.trainer_of(small_policy, is_trls_own=True)[0]
 
 
 def answer(text: str) -> str:
