@@ -27,6 +27,16 @@ ARCHITECTURES = {
     "Mixtral": GROUPED,
     "GPTNeoX": {**SIZES, "max_position_embeddings": 64},
 }
+# Angles that a batch's longest row moves for every row: beyond a length that a micro-batch's 13 columns exceed.
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 11}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 11,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+}
 
 
 @functools.cache

@@ -100,6 +100,20 @@ def test_each_distinct_beginning_is_there_once_and_in_its_column(seed):
     assert len(beginnings) < 0.4 * ids.numel()
 
 
+@pytest.mark.parametrize(("prompt", "completion"), [(20, 2), (1, 20)], ids=["of prompts", "of completions"])
+def test_a_mask_that_would_be_too_large_is_not_made(prompt, completion, monkeypatch):
+    """Six rows of three prompts; each of the two masks can be the one that is too large."""
+    ids = torch.arange(prompt + completion).repeat(6, 1)
+    ids[:, :prompt] += 100 * (torch.arange(6) % 3).unsqueeze(1)
+    ids[:, prompt + 1 :] += 100 * torch.arange(6).unsqueeze(1)
+    row = tree.layout(ids, torch.ones_like(ids), completion, worth=1.0)
+    masks = row.prompt_mask.numel(), row.completion_mask.numel()
+    assert (masks[0] > 5 * masks[1]) if prompt > completion else (masks[1] > 5 * masks[0])
+    for allowed, has_layout in [(sum(masks), True), (max(masks) - 1, False)]:
+        monkeypatch.setattr(tree, "LARGEST_MASK", allowed)
+        assert (tree.layout(ids, torch.ones_like(ids), completion, worth=1.0) is not None) == has_layout
+
+
 # --- oracle: TRL's own method -----------------------------------------------------------------------------------------
 
 
@@ -150,13 +164,53 @@ def test_a_bonus_for_entropy_needs_its_gradient(tmp_path):
             assert entropies.requires_grad == has_bonus
 
 
-def test_bf16_autocast_and_bf16_weights(tmp_path):
-    """TRL rounds every logit to 16 bits; what is compared is rounding, so it is compared loosely."""
-    autocast = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path, bf16=True)
-    assert_equal_to_trls(autocast, within=0.15)
-    for changes in ({}, {"cast_lm_head_to_fp32": True}):
+def layer_dtypes(trainer, **switches) -> dict[str, torch.dtype]:
+    """What each linear layer but the head puts out, in TRL's way or, with `switches`, in ours."""
+    found, handles = {}, []
+    for name, module in trainer.model.named_modules():
+        if isinstance(module, torch.nn.Linear) and not name.endswith("lm_head"):
+            handles.append(module.register_forward_hook(lambda m, a, out, name=name: found.update({name: out.dtype})))
+    with plug.use_linear_head(trainer, **switches) if switches else contextlib.nullcontext(), torch.no_grad():
+        trainer._get_per_token_logps_and_entropies(trainer.model, *tiny.ids_of(tiny.micro_batch()))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def test_bf16_autocast_scores_as_trl_does(tmp_path):
+    """Each layer in TRL's precision. Under its head TRL rounds every logit to 16 bits, so numbers differ by that."""
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path, bf16=True)
+    trainer.model = trainer.accelerator.prepare_model(trainer.model)  # as .train() does it: TRL's side is cast there
+    theirs = layer_dtypes(trainer)
+    assert len(theirs) > 10 and set(theirs.values()) == {torch.bfloat16}
+    for shared_prefix in (False, True):
+        assert layer_dtypes(trainer, shared_prefix=shared_prefix) == theirs
+    assert_equal_to_trls(trainer, within=0.02)
+
+
+def test_a_head_in_float32_scores_as_trl_does(tmp_path):
+    """Under autocast too, where the float32 head of TRL 1.14.2 multiplies in 16 bits again: 1.16's does not."""
+    trainer = tiny.trainer_of(tiny.tiny_model("Llama"), tmp_path, bf16=True, cast_lm_head_to_fp32=True)
+    model = trainer.model = trainer.accelerator.prepare_model(trainer.model)
+    ids, mask, width = tiny.ids_of(tiny.micro_batch())
+    with torch.no_grad(), trainer.accelerator.autocast():
+        hidden = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -width - 1 : -1]
+    logps = (hidden.float() @ model.lm_head.weight.T).log_softmax(-1).gather(-1, ids[:, -width:, None])[..., 0]
+    found = {"by hand": logps * mask[:, -width:]}
+    if trl.__version__ != "1.14.2":
+        found["TRL"] = scores(trainer, model, tiny.micro_batch())[0]
+    for shared_prefix in (False, True):
+        with plug.use_linear_head(trainer, shared_prefix=shared_prefix):
+            ours = scores(trainer, model, tiny.micro_batch())[0]
+        for theirs in found.values():
+            torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+def test_bf16_weights(tmp_path):
+    """TRL rounds every logit to 16 bits, unless the head is float32."""
+    for changes, within in [({}, 0.05), ({"cast_lm_head_to_fp32": True}, 0.02)]:
         trainer = tiny.trainer_of(tiny.tiny_model(dtype=torch.bfloat16), tmp_path, **changes)
-        assert_equal_to_trls(trainer, within=0.15)
+        assert_equal_to_trls(trainer, within=within)
 
 
 def test_without_gradients_in_parts_for_old_and_reference(tmp_path):
@@ -197,6 +251,24 @@ def test_with_dropout_the_same_random_numbers_drop_the_same_values(tmp_path):
         ours = drawn(5)
     torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
     assert not torch.allclose(others, theirs, atol=0.1)
+
+
+def test_images_and_the_loss_of_a_router_go_to_trls_own_method(tmp_path):
+    trainer = tiny.trainer_of(tiny.tiny_model("Mixtral"), tmp_path)
+    asked, own = [], trainer._get_per_token_logps_and_entropies
+    trainer._get_per_token_logps_and_entropies = lambda *a, **k: asked.append(k) or own(*a, **k)
+    inputs, wanted = tiny.ids_of(tiny.micro_batch()), {"batch_size": 5, "compute_entropy": True}
+    with torch.no_grad(), plug.use_linear_head(trainer):
+        for options in ({"num_images": [1] * 12}, {"compute_aux_loss": True}):
+            asked.clear()
+            ours = trainer._get_per_token_logps_and_entropies(trainer.model, *inputs, **wanted, **options)
+            theirs = own(trainer.model, *inputs, **wanted, **options)
+            assert len(asked) == 1 and asked[0].items() >= (wanted | options).items()
+            assert all(a is b is None or torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+            assert (ours[2] is not None) == ("compute_aux_loss" in options)
+        asked.clear()
+        trainer._get_per_token_logps_and_entropies(trainer.model, *inputs, **wanted, num_images=None)
+    assert not asked, "nothing of an image: ours"
 
 
 def test_nothing_to_score_is_a_zero_that_can_be_differentiated(tmp_path):
@@ -249,6 +321,34 @@ def test_each_part_of_the_self_test_refuses_another_number(what, another, tmp_pa
     trainer._get_per_token_logps_and_entropies = lambda *a, **k: (*another(*own(*a, **k)[:2]), None)
     with plug.use_linear_head(trainer), pytest.raises(ValueError, match=f"got a difference of .* {what};"):
         trainer._compute_loss(trainer.model, tiny.micro_batch())
+
+
+def test_the_self_test_compares_every_trained_tensor(tmp_path):
+    """TRL's numbers with another gradient of a single tensor, whichever it is."""
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model("Llama"), target_modules=["q_proj"]), tmp_path)
+    own = trainer._get_per_token_logps_and_entropies
+    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    assert len(trained) == 4
+    for parameter in trained:
+
+        def another(*args, parameter=parameter, **kwargs):
+            logps, entropies, _ = own(*args, **kwargs)
+            nothing = 10 * (parameter - parameter.detach()).sum()
+            return logps + nothing * (torch.arange(logps.numel()) == 0).view_as(logps), entropies, None
+
+        trainer._get_per_token_logps_and_entropies = another
+        with plug.use_linear_head(trainer), pytest.raises(ValueError, match="in a gradient"):
+            trainer._compute_loss(trainer.model, tiny.micro_batch())
+
+
+def test_the_self_test_compares_the_smallest_tensors_first(monkeypatch):
+    """By hand: of 1, 3, 3 and 6 elements; a frozen one is not compared, and one always is."""
+    model = torch.nn.Sequential(
+        torch.nn.Linear(2, 3), torch.nn.Linear(3, 1), torch.nn.Linear(1, 1).requires_grad_(False)
+    )
+    for largest, sizes in [(13, [1, 3, 3, 6]), (12, [1, 3, 3]), (0, [1])]:
+        monkeypatch.setattr(equality, "LARGEST", largest)
+        assert [p.numel() for p in equality._compared(model)] == sizes
 
 
 def test_the_self_test_sees_gradients_under_reentrant_checkpointing_too(tmp_path):
@@ -310,6 +410,34 @@ def test_afterwards_everything_is_as_it_was_also_after_an_exception(tmp_path):
     assert trainer._compute_loss is own_loss, "somebody else's replacement is theirs again"
 
 
+@pytest.mark.parametrize("order", ["inner first", "outer first", "sdpa in between"])
+def test_two_plugs_of_one_model_do_not_disturb_each_other(order, tmp_path):
+    model = tiny.tiny_model("Llama")
+    one, other = (tiny.trainer_of(model, tmp_path, temperature=t) for t in (1.0, 0.7))
+    theirs = {trainer: scores(trainer, model, tiny.micro_batch()) for trainer in (one, other)}
+
+    def assert_as_before(*trainers):
+        for trainer in trainers:
+            ours = scores(trainer, model, tiny.micro_batch())
+            torch.testing.assert_close(ours[:2], theirs[trainer][:2], rtol=2e-5, atol=2e-5)
+            assert tiny.distance(ours[2], theirs[trainer][2]) < 2e-5
+
+    outer, inner = (plug.use_linear_head(trainer, shared_prefix=True) for trainer in (one, other))
+    outer.__enter__()
+    assert_as_before(one)
+    assert model.config._attn_implementation == prefix.ATTENTION
+    if order == "sdpa in between":
+        model.set_attn_implementation("sdpa")
+    inner.__enter__()
+    assert_as_before(other, one)
+    first, last = (outer, inner) if order == "outer first" else (inner, outer)
+    first.__exit__(None, None, None)
+    assert_as_before(one, other)
+    last.__exit__(None, None, None)
+    assert model.config._attn_implementation == "sdpa"
+    assert_as_before(one, other)
+
+
 def test_while_it_is_in_the_model_generates_and_is_saved_as_before(tmp_path):
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
     prompt = {"input_ids": torch.tensor([[2, 2, 7, 9], [5, 6, 7, 8]])}
@@ -338,11 +466,37 @@ def test_adapters_of_the_head_and_of_prompts_are_refused(adapter, sentence, tmp_
         raise AssertionError
 
 
-def test_unknown_versions_and_compiled_models_are_refused(tmp_path, monkeypatch):
+def test_a_reference_with_an_adapted_head_is_refused(tmp_path):
+    trainer = tiny.trainer_of(tiny.tiny_model("Llama"), tmp_path)
+    trainer.ref_model = tiny.with_lora(tiny.tiny_model("Llama"), target_modules=["q_proj"])
+    with plug.use_linear_head(trainer):
+        assert "a reference whose layers alone are adapted"
+    trainer.ref_model = tiny.with_lora(tiny.tiny_model("Llama"), target_modules=["q_proj", "lm_head"])
+    with pytest.raises(ValueError, match="a plain torch.nn.Linear"), plug.use_linear_head(trainer):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch, trainer: patch.setattr(type(trainer.args), "world_size", 2),
+        lambda patch, trainer: patch.setattr(trainer.args, "_n_gpu", 2),
+        lambda patch, trainer: patch.setattr(trainer.args, "torch_compile", True),
+        lambda patch, trainer: patch.setattr(trainer, "is_fsdp_enabled", True),
+        lambda patch, trainer: patch.setattr(trainer, "is_deepspeed_enabled", True),
+    ],
+    ids=["processes", "cards", "compiled", "fsdp", "deepspeed"],
+)
+def test_a_model_that_is_not_whole_in_one_process_is_refused(change, tmp_path, monkeypatch):
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
-    trainer.args.torch_compile = True
+    with plug.use_linear_head(trainer):
+        change(monkeypatch, trainer)
     with pytest.raises(ValueError, match="the whole model in one process, uncompiled"), plug.use_linear_head(trainer):
         raise AssertionError
+
+
+def test_unknown_versions_are_refused(tmp_path, monkeypatch):
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
     monkeypatch.setattr(plug, "KNOWN_TRL", ("0.1",))
     with pytest.raises(ValueError, match=r"knows 0.1 \(got 1\..*Install one of them"), plug.use_linear_head(trainer):
         raise AssertionError
@@ -358,6 +512,8 @@ SLIDING = {"layer_types": ["full_attention", "sliding_attention"], "use_sliding_
         ("Mistral", {"sliding_window": 4}, r"earlier token \(a sliding window\)"),
         ("Qwen3", {"attn_implementation": "eager"}, r"its attention must be 'sdpa' \(it is 'eager'\)"),
         ("Mixtral", {"num_local_experts": 2, "num_experts_per_tok": 1}, "choice of its experts"),
+        ("Qwen3", {"rope_parameters": tiny.DYNAMIC}, r"angles of all \(rope_type dynamic\)"),
+        ("Llama", {"rope_parameters": tiny.LONG}, r"angles of all \(rope_type longrope\)"),
     ],
 )
 def test_why_prompts_are_not_shared_and_then_they_are_not(name, changes, reason, tmp_path):

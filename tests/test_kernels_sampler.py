@@ -352,6 +352,8 @@ def test_models_that_it_does_not_serve_go_to_generate(monkeypatch):
     policy = policy_of()
     tuned = get_peft_model(policy_of(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     assert "PROMPT_TUNING adapter changes the input" in sampler.why_not(tuned, options(), EOS)
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    assert "rope_type dynamic" in sampler.why_not(policy_of(rope_parameters=rope), options(), EOS)
     monkeypatch.setattr(policy, "generate", lambda **inputs: None, raising=False)
     assert "generate of its own" in sampler.why_not(policy, options(), EOS)
 

@@ -1,5 +1,6 @@
 """`KernelGRPOTrainer` trains as TRL's trainer does: same gradients, same weights, same metrics, on both known TRLs."""
 
+import contextlib
 import copy
 import math
 import os
@@ -238,6 +239,51 @@ def test_dropout_keeps_every_row():
     assert prefix.droppers(tiny.tiny_model(attention_dropout=0.1)) and not prefix.droppers(tiny.tiny_model())
 
 
+@pytest.mark.parametrize("kind", ["trainer", "plug"])
+def test_while_dropout_is_on_every_row_stays(kind, tmp_path):
+    """One mask is drawn for all rows, so others would drop other values without the dead."""
+    model = tiny.with_lora(tiny.tiny_model(), lora_dropout=0.5)
+    stock, ours = tiny.trainer_of(model, tmp_path), tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer)
+    inputs, found = micro_batch(0, dtype=torch.float32), []
+    plugged = plug.use_linear_head(stock, drop_dead_rows=True) if kind == "plug" else contextlib.nullcontext(ours)
+    with plugged as mine:
+        for trainer in (mine, mine, super(KernelGRPOTrainer, ours)):
+            torch.manual_seed(5)
+            found.append(tiny.gradients(trainer._compute_loss(model, dict(inputs)), model))
+        assert all(tiny.distance(one, found[2]) < 2e-5 for one in found)
+        droppers = prefix.droppers(model)
+        assert "dropout" in dead_rows.why_keep_all(mine, inputs, droppers)
+        assert dead_rows.why_keep_all(mine, inputs, [module.eval() for module in droppers]) is None
+
+
+@pytest.mark.parametrize("name", ["pixel_values", "token_type_ids", "mm_token_type_ids"])
+def test_with_images_every_row_stays(name, pair):
+    inputs = micro_batch(0) | {name: torch.zeros(12)}
+    assert dead_rows.why_keep_all(pair[1], inputs) == "images are not sorted by row"
+    assert dead_rows.compute_loss(pair[1], lambda model, kept: kept, pair[1].model, inputs) is inputs
+
+
+def test_among_several_processes_every_row_stays(pair, monkeypatch):
+    inputs, ours = micro_batch(0), pair[1]
+    assert dead_rows.why_keep_all(ours, inputs) is None
+    monkeypatch.setattr(type(ours.accelerator), "num_processes", 2)
+    assert "several processes" in dead_rows.why_keep_all(ours, inputs)
+    assert dead_rows.compute_loss(ours, lambda model, kept: kept, ours.model, inputs) is inputs
+
+
+@pytest.mark.parametrize("rope", [tiny.DYNAMIC, tiny.LONG], ids=lambda rope: rope["rope_type"])
+def test_a_dead_row_that_decides_the_angles_of_all_stays(rope, tmp_path):
+    model = tiny.tiny_model("Llama", rope_parameters=rope)
+    ours = tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer)
+    assert ours.left_to_trl().keys() == {"shared_prefix", "drop_dead_rows", "cached_sampler"}
+    assert all("angles of all" in reason for reason in ours.left_to_trl().values())
+    inputs = micro_batch(0, dtype=torch.float32)
+    kept = dead_rows.trimmed({key: value[inputs["advantages"] != 0] for key, value in inputs.items() if value.dim()})
+    assert tiny.ids_of(kept)[0].shape[1] == 11 < tiny.ids_of(inputs)[0].shape[1], "the longest rows are dead"
+    theirs = tiny.gradients(super(KernelGRPOTrainer, ours)._compute_loss(model, dict(inputs)), model)
+    assert tiny.distance(tiny.gradients(ours._compute_loss(model, dict(inputs)), model), theirs) < 2e-5
+
+
 def test_evaluation_too(set_up):
     stock, ours = set_up(loss_type="dapo")
     stock.model.eval()
@@ -331,6 +377,63 @@ def test_what_is_left_to_trl_is_said(tmp_path):
         reasons["drop_dead_rows"] == "the KL penalty trains every row"
         and "a sliding window" in reasons["shared_prefix"]
     )
+
+
+def sampled(trainer, prompts, *, by_trl=False) -> list[list[int]]:
+    """Four completions of each prompt, by TRL's method or by ours."""
+    method = trl.GRPOTrainer._generate_single_turn if by_trl else type(trainer)._generate_single_turn
+    torch.manual_seed(3)
+    completions, logps = method(trainer, [prompt for prompt in prompts for _ in range(4)], None, {}, 4)
+    assert logps is None
+    return completions
+
+
+PROMPTS = [[5, 9, 12], [8, 1, 30, 31, 2, 7], [6]]
+
+
+@pytest.mark.parametrize(
+    ("options", "ends"),
+    [({}, [5, 6, 7]), ({"repetition_penalty": 50.0}, []), ({"suppress_tokens": list(range(9, 290))}, [])],
+    ids=["several ends", "the pad is seen", "TRL's generation_kwargs"],
+)
+def test_greedy_completions_are_trls(options, ends, tmp_path):
+    """A model that likes its ends and its pad, which a penalty of repetitions sees to the left of a shorter prompt."""
+    model, tokenizer = tiny.tiny_model("Phi"), tiny.rows_and_tokenizer()[1]
+    bias = model.get_output_embeddings().bias.data
+    bias[tokenizer.pad_token_id] += 12
+    bias[ends] += 14
+    model.generation_config.eos_token_id = ends or None
+    greedy = {"generation_kwargs": {"do_sample": False, **options}}
+    trainer = tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer, **greedy)
+    assert "cached_sampler" not in trainer.left_to_trl()
+    ours = sampled(trainer, PROMPTS)
+    assert ours == sampled(trainer, PROMPTS, by_trl=True) and len({tuple(row) for row in ours}) > 1
+    if ends:
+        assert trainer.eos_token_ids == [tokenizer.eos_token_id, *ends]
+        assert len({row[-1] for row in ours if len(row) < tiny.T}) > 1, "they end in several ways"
+
+
+@pytest.mark.parametrize("setting", ["use_vllm", "use_transformers_continuous_batching", "_has_cached_sampler"])
+def test_where_another_engine_samples_it_samples(setting, tmp_path, monkeypatch):
+    trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path, kind=KernelGRPOTrainer)
+    asked = []
+    monkeypatch.setattr(
+        trl.GRPOTrainer, "_generate_single_turn", lambda *a, **k: asked.append(a[1:]) or ([[setting]], None)
+    )
+    sampled(trainer, PROMPTS)
+    assert not asked and "cached_sampler" not in trainer.left_to_trl()
+    setattr(trainer, setting, setting != "_has_cached_sampler")
+    assert sampled(trainer, PROMPTS) == [[setting]] and len(asked) == 1
+    if trainer._has_cached_sampler:
+        assert trainer.left_to_trl()["cached_sampler"].startswith("another engine samples")
+
+
+def test_images_go_to_trls_own_sampler(tmp_path, monkeypatch):
+    trainer, asked = tiny.trainer_of(tiny.tiny_model(), tmp_path, kind=KernelGRPOTrainer), []
+    monkeypatch.setattr(trl.GRPOTrainer, "_generate_single_turn", lambda *a, **k: asked.append((a[1:], k)))
+    for images, fields in ([["image"]], {}), (None, {"pixel_values": [0]}):
+        trainer._generate_single_turn([[5]], images, fields, 1, has_tool_images=True)
+        assert asked.pop() == (([[5]], images, fields, 1), {"has_tool_images": True})
 
 
 def test_the_plug_drops_dead_rows_too(set_up):

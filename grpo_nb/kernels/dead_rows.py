@@ -1,4 +1,4 @@
-"""Completions that cannot move the weights, left out before the model sees them: same gradient, less work.
+"""Completions that cannot move the weights, left out of the step that does: same gradient, less work.
 
 A row is dead if its advantage is exactly 0: all eight losses multiply by it. What is left out still counts where a loss
 divides by the number of rows or tokens, so the loss of the others is scaled.

@@ -81,12 +81,12 @@ def tile_shape(
 
     The weight is read once for every chunk of rows, so chunks are high, about half as high as wide, and equally so;
     columns come in multiples of 64. More than 2,048 rows read the weight no more cheaply, and each brings some vectors
-    [H] along. None: 2 MiB on a CPU, which stays in a core's cache, 256 MiB on a card.
+    [H] along. None: 2 MiB on a CPU, which stays in a core's cache, 128 MiB on a card.
 
     >>> tile_shape(416, 32_768, torch.float32, tile_mib=2, on_cuda=False)
     (416, 1216)
     """
-    cells = max(1, int(_mib(tile_mib, 256 if on_cuda else 2) * MIB) // dtype.itemsize)
+    cells = max(1, int(_mib(tile_mib, 128 if on_cuda else 2) * MIB) // dtype.itemsize)
     rows = max(1, min(n, int((cells / 2) ** 0.5), 2048))
     rows = -(-n // -(-n // rows)) if n else 1
     columns = cells // rows

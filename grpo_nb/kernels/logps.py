@@ -56,7 +56,7 @@ def linear_logps(
         keep: rows to score; the others get 0 and no gradient. None: all.
         entropy: "none"; "metric": without a gradient; "grad": with one.
         backend: "auto", "torch" or "triton".
-        tile_mib: size of a tile of logits, whatever N and V are. None: 2 on a CPU, 256 on a card.
+        tile_mib: size of a tile of logits, whatever N and V are. None: 2 on a CPU, 128 on a card.
         inplace_hidden: write the direction over `hidden`, which nothing may read afterwards: no second [N, H]. Without
             effect where the logits are computed again, from `hidden`.
     Returns: `LinearLogps`, float32 (float64 for float64).
