@@ -470,7 +470,7 @@ def test_a_reference_with_an_adapted_head_is_refused(tmp_path):
     trainer = tiny.trainer_of(tiny.tiny_model("Llama"), tmp_path)
     trainer.ref_model = tiny.with_lora(tiny.tiny_model("Llama"), target_modules=["q_proj"])
     with plug.use_linear_head(trainer):
-        assert "a reference whose layers alone are adapted"
+        pass  # a reference whose layers alone are adapted
     trainer.ref_model = tiny.with_lora(tiny.tiny_model("Llama"), target_modules=["q_proj", "lm_head"])
     with pytest.raises(ValueError, match="a plain torch.nn.Linear"), plug.use_linear_head(trainer):
         raise AssertionError

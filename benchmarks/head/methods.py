@@ -190,11 +190,23 @@ def cut_cross_entropy(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.loss(logps), logps
 
 
+class AsComputed(torch.autograd.Function):
+    """The same storage as what a model computed: not a leaf, nor a view of one, which ours would not write over."""
+
+    @staticmethod
+    def forward(ctx, leaf):
+        return torch.empty(0, dtype=leaf.dtype, device=leaf.device).set_(leaf.detach())
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
 def direction(batch: Batch, **settings) -> tuple[Tensor, Tensor]:
     """Ours, `linear_logps`: keeps dlogp/dh of each row in the forward pass, scales it in the backward pass."""
     kept = batch.mask.bool()
     found = kernels.linear_logps(
-        batch.hidden.flatten(0, 1),
+        AsComputed.apply(batch.hidden).flatten(0, 1),
         batch.weight,
         batch.ids.flatten(),
         keep=kept.flatten(),
@@ -207,8 +219,7 @@ def direction(batch: Batch, **settings) -> tuple[Tensor, Tensor]:
 
 def fused(batch: Batch, **settings) -> tuple[Tensor, Tensor]:
     """Ours, `linear_grpo_loss`: loss, dX and dW in one pass over each chunk."""
-    hidden = batch.hidden.view_as(batch.hidden)  # no leaf, as what a model computes is none
-    given = (hidden, batch.weight, batch.ids, batch.advantages, batch.mask)
+    given = (AsComputed.apply(batch.hidden), batch.weight, batch.ids, batch.advantages, batch.mask)
     found = kernels.linear_grpo_loss(*given, **batch.options, engine="fused", **settings)
     return found.loss, found.logps
 
