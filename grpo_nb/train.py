@@ -183,7 +183,7 @@ def grpo_trainer(
 
 
 def _grpo_class(switches: dict[str, bool]) -> Callable:
-    """TRL's trainer, or with switches that are on the one that has them."""
+    """TRL's trainer, or with switches that are on the one that has them; what is not named is off."""
     if not any(switches.values()):
         from trl import GRPOTrainer
 
@@ -196,7 +196,7 @@ def _grpo_class(switches: dict[str, bool]) -> Callable:
             f"profile.kernels must have switches of KernelGRPOTrainer (got {', '.join(unknown)}). It has "
             f"{', '.join(known)}."
         )
-    return functools.partial(KernelGRPOTrainer, **switches)
+    return functools.partial(KernelGRPOTrainer, **dict.fromkeys(known, False) | switches)
 
 
 def _config(settings: dict, seed: int, changes: dict) -> dict:

@@ -110,6 +110,12 @@ def test_the_profiles_switches_choose_the_trainer(profile, rows, tiny):
     assert len(names) == 4, "a run is not resumed under other switches: it would draw other completions"
 
 
+def test_a_switch_that_is_not_named_is_off(profile, rows, tiny):
+    profile.kernels = {"cached_sampler": True}
+    trainer = train.grpo_trainer(*tiny, prompts(rows), [rewards.match_format_approximately], profile)
+    assert trainer._has_cached_sampler and trainer._plug is None and not trainer._drops_dead_rows
+
+
 def test_an_unknown_switch_is_refused(profile, rows, tiny):
     profile.kernels = {"shared_prompt": True}
     with pytest.raises(ValueError, match=r"got shared_prompt\). It has linear_head, shared_prefix"):
