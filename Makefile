@@ -9,7 +9,7 @@ OFFLINE := OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSF
 
 # Execute every notebook; leave copies, the report and the runs under build/. Only the GPU profiles may reach a hub.
 tutorial: .venv/ready-$(STACK)
-	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m grpo_nb.publish tutorial build
+	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m tools.publish tutorial build
 
 # Unit tests, then every notebook in the ci profile. Both always run; either one's failure is the target's.
 test: .venv/ready-$(STACK)
@@ -19,25 +19,25 @@ test: .venv/ready-$(STACK)
 
 # Format, lint, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
 check: .venv/ready-$(STACK)
-	.venv/bin/ruff format --check grpo_nb tests benchmarks
-	.venv/bin/ruff check grpo_nb tests benchmarks
+	.venv/bin/ruff format --check grpo_nb tools tests benchmarks
+	.venv/bin/ruff check grpo_nb tools tests benchmarks
 	.venv/bin/ruff format --check --line-length 88 notebooks
 	.venv/bin/ruff check --line-length 88 notebooks
 	.venv/bin/python -m pytest tests/test_notebooks.py
 
 # The only target that writes outputs into the committed notebooks.
 notebooks: .venv/ready-$(STACK)
-	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m grpo_nb.publish notebooks
+	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m tools.publish notebooks
 
 # Point every badge and set-up cell at the Repository of pyproject.toml.
 links: .venv/ready-$(STACK)
-	.venv/bin/python -m grpo_nb.publish links
+	.venv/bin/python -m tools.publish links
 
 # Write the pages of docs/ from what the tests show: refused settings, meanings of the parameters, errata.
 docs: .venv/ready-cpu
-	$(OFFLINE) .venv/bin/python -m tests.refusals
-	$(OFFLINE) .venv/bin/python -m tests.parameters
-	$(OFFLINE) .venv/bin/python -m tests.errata
+	$(OFFLINE) .venv/bin/python -m tools.pages.refusals
+	$(OFFLINE) .venv/bin/python -m tools.pages.parameters
+	$(OFFLINE) .venv/bin/python -m tools.pages.errata
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py
@@ -47,7 +47,7 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
 	$(OFFLINE) .venv/bin/python -m benchmarks.head cuda
 	$(OFFLINE) .venv/bin/python -m benchmarks.steps
-	.venv/bin/python -m benchmarks.page
+	.venv/bin/python -m tools.pages.kernels
 
 # torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
 # Some wheels are downloaded and not installed: tests read Unsloth's source to check the GPU profiles without a GPU, and

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from grpo_nb import data, evaluate, files, models, plots, profiles, rewards, tracking, train
+from grpo_nb import data, evaluate, models, plots, profiles, rewards, train
+from grpo_nb.runs import files, tracking
 
 RESULTS = Path(__file__).parent / "results"
 FIGURE = Path(__file__).parent.parent / "notebooks" / "img" / "learning.svg"

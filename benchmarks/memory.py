@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 import torch
 
-from grpo_nb import data, files, memory, models, profiles
+from grpo_nb import data, memory, models, profiles
+from grpo_nb.runs import files
 
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 0.15

@@ -12,7 +12,8 @@ import statistics
 import time
 from pathlib import Path
 
-from grpo_nb import files, rewards, templates
+from grpo_nb import rewards, templates
+from grpo_nb.runs import files
 
 SIZES = tuple(512 * 2**i for i in range(8))  # characters: 0.5 k … 64 k
 REPEATS = 5

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import machine
 from benchmarks.clock import PARTS, Clock
-from grpo_nb import data, evaluate, files, models, plots, profiles, rewards, train
+from grpo_nb import data, evaluate, models, plots, profiles, rewards, train
+from grpo_nb.runs import files
 
 RESULTS = Path(__file__).parent / "results" / "steps.json"
 FIGURE = Path(__file__).parent.parent / "notebooks" / "img" / "steps.svg"

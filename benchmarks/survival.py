@@ -20,8 +20,9 @@ from pathlib import Path
 
 import torch
 
-from grpo_nb import checkpoints, data, files, models, profiles, tracking, train
+from grpo_nb import data, models, profiles, train
 from grpo_nb.rewards import parsing
+from grpo_nb.runs import checkpoints, files, tracking
 
 RESULTS = Path(__file__).parent / "results"
 KILLS = 3

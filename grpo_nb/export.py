@@ -6,7 +6,8 @@ Everything is written under a temporary name and renamed, so no folder with a fi
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb import files, models
+from grpo_nb import models
+from grpo_nb.runs import files
 
 
 def save_adapter(policy, tokenizer, path: str | Path) -> Path:

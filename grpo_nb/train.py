@@ -14,78 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb import (
-    checkpoints,
-    columns,
-    configs,
-    data,
-    difficulty,
-    files,
-    fingerprints,
-    guards,
-    listeners,
-    models,
-    resuming,
-    stops,
-    templates,
-    tracking,
-)
-
-
-def preflight(
-    config: dict,
-    dataset: Sequence[dict],
-    rewards: Sequence[Callable] = (),
-    profile: SimpleNamespace | None = None,
-    *,
-    tokenizer=None,
-    policy=None,
-    held_out: Sequence[dict] | None = None,
-) -> dict:
-    """Everything about a GRPO run that can be checked in milliseconds and without a model; more, the more is given.
-
-    Args:
-        config: settings for `GRPOConfig`.
-        dataset: rows with "prompt" and whatever columns the rewards name as parameters: dicts or a `Dataset`.
-        rewards: reward functions in TRL's contract; the empty tuple leaves them out of the check.
-        profile: for the context length and the disk; None skips those checks.
-        tokenizer: counts the prompts' tokens exactly.
-        policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
-        held_out: rows to evaluate on; none of them may be among the training rows.
-    Returns: report: the batch numbers, `prompts`, `columns`, `optimizer_steps_per_epoch`, `repeated_prompts`,
-    `crlf_prompts`; with rewards `rewards_differ` (whether any of them told the dry run's completions apart); with a
-    profile `checkpoints` and `checkpoint_mib`; with a policy `alive_share` and `advice`.
-    Raises: ValueError for the first thing that is wrong, with the nearest valid values.
-    """
-    if profile is not None:
-        models.prepare(profile)
-    from trl import GRPOConfig
-
-    context = profile.policy["max_seq_length"] if profile is not None else None
-    rows = columns.read_rows(dataset)
-    configs.check_keys(config, GRPOConfig)
-    report = configs.batch_numbers(config)
-    configs.check_values(config, GRPOConfig, context=context, has_eval_data=held_out is not None)
-    columns.check_columns(rows, ["prompt"], why="GRPO")
-    if rewards != ():
-        columns.check_rewards(rewards, rows)
-        configs.check_weights(config.get("reward_weights"), len(rewards))
-    oddities = columns.check_prompts(rows)
-    if held_out is not None:
-        columns.check_held_out(rows, columns.read_rows(held_out))
-    configs.check_prompts_fill_a_batch(config, len(rows))
-    if context is not None:
-        length = config.get("max_completion_length", 512)
-        columns.check_lengths(rows, context=context, completion=length, tokenizer=tokenizer)
-    updates = configs.updates(config, len(rows))
-    report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
-    if profile is not None:
-        report |= configs.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
-    if rewards:
-        report["rewards_differ"] = guards.dry_run(rewards, rows, num_generations=config.get("num_generations", 8))
-    if policy is not None and tokenizer is not None and rewards:
-        report |= difficulty.check_alive(policy, tokenizer, rows, rewards, config)
-    return report
+from grpo_nb import data, guards, models, preflight, templates
+from grpo_nb.runs import callbacks, checkpoints, files, fingerprints, resuming, stopping, tracking
 
 
 def sft_trainer(
@@ -111,14 +41,14 @@ def sft_trainer(
     Returns: `trl.SFTTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the result.
     """
     config = _config(profile.sft, seed, changes)
-    columns.check_columns(rows, ["prompt", "completion"], why="SFT")
+    preflight.check_columns(rows, ["prompt", "completion"], why="SFT")
     watch = guards.watch_of(guard)
     models.prepare(profile)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    configs.check_keys(config, SFTConfig)
-    configs.check_values({key: value for key, value in config.items() if key != "output_dir"}, SFTConfig)
+    preflight.check_keys(config, SFTConfig)
+    preflight.check_values({key: value for key, value in config.items() if key != "output_dir"}, SFTConfig)
     is_unsloths = profile.policy["backend"] == "unsloth"
     policy = models.add_lora(policy, profile, seed=seed) if is_unsloths else models.own_copy(policy)
     trainer = SFTTrainer(
@@ -132,7 +62,7 @@ def sft_trainer(
             f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
             "after truncation). Raise it, or drop long rows with data.keep_short."
         )
-    return _with_listeners(trainer, rows, (), run, watch)
+    return _with_callbacks(trainer, rows, (), run, watch)
 
 
 def grpo_trainer(
@@ -163,7 +93,7 @@ def grpo_trainer(
     """
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
-    report = preflight(config, rows, rewards, profile, tokenizer=tokenizer)
+    report = preflight.check(config, rows, rewards, profile, tokenizer=tokenizer)
     trainer_class = _grpo_class(profile.kernels)
     from datasets import Dataset
     from trl import GRPOConfig
@@ -179,7 +109,7 @@ def grpo_trainer(
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
-    return _with_listeners(trainer, rows, rewards, run, watch, switches=profile.kernels)
+    return _with_callbacks(trainer, rows, rewards, run, watch, switches=profile.kernels)
 
 
 def _grpo_class(switches: dict[str, bool]) -> Callable:
@@ -208,7 +138,7 @@ def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None)
     return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
 
 
-def _with_listeners(trainer, rows, rewards, run, watch, *, switches=()):
+def _with_callbacks(trainer, rows, rewards, run, watch, *, switches=()):
     """Metrics first, so that a step is on the disk before a guard objects to it; seals last, of what passed."""
     from transformers.trainer_callback import PrinterCallback
 
@@ -218,8 +148,8 @@ def _with_listeners(trainer, rows, rewards, run, watch, *, switches=()):
     fingerprint["switch"] = dict(switches)
     sealer = checkpoints.Sealer(fingerprint, keep=trainer.args.save_total_limit)
     trainer.args.save_total_limit = None
-    for listener in [*(run.callbacks() if run else ()), *watch.listeners(), sealer]:
-        trainer.add_callback(listener)
+    for callback in [*(run.callbacks() if run else ()), *watch.callbacks(), sealer]:
+        trainer.add_callback(callback)
     return trainer
 
 
@@ -248,10 +178,10 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
                 f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
                 "notebook or terminal it is in, or give this run another name."
             ) from error
-        return _train(trainer, folder, stops.Stopper(minutes), fresh)
+        return _train(trainer, folder, stopping.Stopper(minutes), fresh)
 
 
-def _train(trainer, folder: Path, stopper: stops.Stopper, fresh: bool):
+def _train(trainer, folder: Path, stopper: stopping.Stopper, fresh: bool):
     checkpoints.check_resumable(trainer.args)
     sealer = next(c for c in trainer.callback_handler.callbacks if isinstance(c, checkpoints.Sealer))
     sealer.fingerprint["setting"] = fingerprints.settings(trainer.args)
@@ -270,9 +200,9 @@ def _train(trainer, folder: Path, stopper: stops.Stopper, fresh: bool):
         with stopper.catching_interrupts():
             result = trainer.train(resume_from_checkpoint=str(found) if found else None)
     except BaseException as error:
-        for listener in trainer.callback_handler.callbacks:
-            if isinstance(listener, listeners.Listener):
-                listener.on_stop(error)
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, callbacks.Callback):
+                callback.on_stop(error)
         if trouble := resuming.disk_trouble(error, folder, sealer.step):
             raise trouble from error
         raise
@@ -297,13 +227,13 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     models.prepare(profile)
     from trl import GRPOConfig, SFTConfig
 
-    configs.check_keys(profile.sft, SFTConfig)
-    configs.check_values(profile.sft, SFTConfig)
-    configs.check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
-    configs.batch_numbers(profile.grpo)
-    configs.check_values(profile.grpo, GRPOConfig, context=profile.policy["max_seq_length"])
+    preflight.check_keys(profile.sft, SFTConfig)
+    preflight.check_values(profile.sft, SFTConfig)
+    preflight.check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
+    preflight.batch_numbers(profile.grpo)
+    preflight.check_values(profile.grpo, GRPOConfig, context=profile.policy["max_seq_length"])
     rows = trace_rows(profile, seed=seed) if rows is None else rows
-    columns.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
+    preflight.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)
     if not path.exists():
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from benchmarks import survival
-from grpo_nb import data, listeners, tracking, train
+from grpo_nb import data, train
+from grpo_nb.runs import callbacks, tracking
 
 
 class Kill(Exception):
     """Ends a run where a SIGKILL would, in this process."""
 
 
-class Steps(listeners.Listener):
+class Steps(callbacks.Callback):
     """Notes the number of every step that is taken."""
 
     def __init__(self, steps):
@@ -40,7 +41,7 @@ def trainer_of(small_policy, *, reward=survival.variety, is_trls_own: bool = Fal
 def die_at(trainer, step: int) -> None:
     """Train until the step has been logged and, where it is one of those, saved; then break off."""
 
-    class Dies(listeners.Listener):
+    class Dies(callbacks.Callback):
         def on_step_begin(self, args, state, control, **kwargs):
             if state.global_step == step:
                 raise Kill

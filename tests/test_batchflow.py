@@ -16,8 +16,8 @@ import numpy
 import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader
-from test_configs import suggestions
 from test_errata_advanced_rl import EXAMPLE_1
+from test_preflight_settings import suggestions
 from torch.utils.data import DataLoader
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer

@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import page, peers
+from benchmarks import peers
 from benchmarks.head import __main__ as head
 from benchmarks.head import cases, measure, methods, report
+from tools.pages import kernels
 
 TOY = cases.toy(cases.CPU)
 CELLS = [
@@ -275,8 +276,8 @@ def test_a_peer_that_needs_another_library_says_which(tmp_path):
 
 
 def test_page_and_readme_show_the_recorded_numbers():
-    recorded = page.records()
-    assert page.PAGE.read_text(encoding="utf8") == page.page(*recorded)
-    readme = " ".join((page.ROOT / "README.md").read_text(encoding="utf8").split())
-    for sentence in page.sentences(*recorded):
+    recorded = kernels.records()
+    assert kernels.PAGE.read_text(encoding="utf8") == kernels.page(*recorded)
+    readme = " ".join((kernels.ROOT / "README.md").read_text(encoding="utf8").split())
+    for sentence in kernels.sentences(*recorded):
         assert sentence in readme

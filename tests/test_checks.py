@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from grpo_nb import checks
-from grpo_nb.checks import contract
+from grpo_nb.checks import exercises
 
 FORMS = [list, tuple, np.array, lambda numbers: torch.tensor(numbers, dtype=torch.float64)]
 
@@ -95,4 +95,4 @@ def test_no_numbers_are_told_so(yours, capsys):
 
 @pytest.mark.parametrize("yours", [0.5, [Fraction(1, 2)], np.array([0.5])])
 def test_numbers_are_read(yours):
-    assert contract.numbers_of(yours) == [0.5]
+    assert exercises.numbers_of(yours) == [0.5]

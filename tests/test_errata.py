@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests import errata
+from tools.pages import errata
 
 FEWEST_CHECKS = 60
 KINDS = {"wrong", "outdated", "contradictory", "misleading", "code", "syntax"}
@@ -141,14 +141,14 @@ def test_the_test_of_the_notebooks_can_fail():
 
 def test_the_readme_counts_what_is_there():
     from grpo_nb import losses
-    from tests import test_losses, test_meanings
+    from tests import test_losses, test_preflight_meanings
 
     every = [row for stem in STEMS for row in errata.rows(stem)]
     readme = (errata.ROOT / "README.md").read_text(encoding="utf8")
     run = sum("check" in row for row in every)
     for claim in (
         f"{test_losses.CASES:,} random combinations of options, {test_losses.CASES // len(losses.LOSS_TYPES)} for each",
-        f"the {len(test_meanings.KEYS)} settings of `GRPOConfig`",
+        f"the {len(test_preflight_meanings.KEYS)} settings of `GRPOConfig`",
         f"{len(every)} statements of the four documents",
         f"A test runs {run} of them",
     ):

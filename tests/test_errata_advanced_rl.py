@@ -12,7 +12,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from benchmarks import survival
-from grpo_nb import advantages, configs, listeners, losses, tokens, train
+from grpo_nb import advantages, losses, preflight, train
+from grpo_nb.runs import callbacks
 from tests import small_runs, wheels
 
 EXAMPLE_1 = {
@@ -45,7 +46,7 @@ def handed_out(*, steps_per_generation: int, num_iterations: int, micro_steps: i
     return slices, len(sampled)
 
 
-class Watch(listeners.Listener):
+class Watch(callbacks.Callback):
     """Notes, after each micro-batch that ends no update, whether the gradients have been added to; and each update."""
 
     def __init__(self):
@@ -121,7 +122,7 @@ def test_a04_sequence_ratio_is_a_geometric_mean():
 
 def test_a05_dapo_weighs_sequences_by_length():
     mask = torch.tensor([[1.0, 0, 0], [1, 1, 1]])
-    share = {kind: tokens.token_weights(mask, loss_type=kind).sum(1).tolist() for kind in ("grpo", "dapo")}
+    share = {kind: losses.token_weights(mask, loss_type=kind).sum(1).tolist() for kind in ("grpo", "dapo")}
     assert share == {"grpo": pytest.approx([0.5, 0.5]), "dapo": pytest.approx([0.25, 0.75])}
 
 
@@ -135,23 +136,23 @@ def test_a06_there_are_eight_loss_types():
 
 
 def test_a07_dr_grpo_divides_by_rows_times_length():
-    weights = tokens.token_weights(ONES, loss_type="dr_grpo", max_completion_length=10, gradient_accumulation_steps=3)
+    weights = losses.token_weights(ONES, loss_type="dr_grpo", max_completion_length=10, gradient_accumulation_steps=3)
     assert weights[0, 0].item() == pytest.approx(1 / (2 * 10) / 3), "not 1 / 10"
 
 
 def test_a08_dapo_counts_the_generation_batch():
     """Two updates of two micro-batches each, short completions first: the first update has 4 tokens of 16."""
-    weight = tokens.token_weights(
+    weight = losses.token_weights(
         torch.ones(1, 2), loss_type="dapo", num_items_in_batch=16, gradient_accumulation_steps=2, steps_per_generation=4
     )
     assert weight[0, 0].item() == pytest.approx(1 / 8), "not 1 / 4"
 
 
 def test_a09_bnpo_equals_grpo_for_one_row():
-    bnpo, grpo = (tokens.token_weights(ONES[:1], loss_type=kind) for kind in ("bnpo", "grpo"))
+    bnpo, grpo = (losses.token_weights(ONES[:1], loss_type=kind) for kind in ("bnpo", "grpo"))
     assert torch.equal(bnpo, grpo)
     ragged = torch.tensor([[1.0, 0], [1, 1]])
-    assert not torch.equal(*(tokens.token_weights(ragged, loss_type=kind) for kind in ("bnpo", "grpo")))
+    assert not torch.equal(*(losses.token_weights(ragged, loss_type=kind) for kind in ("bnpo", "grpo")))
 
 
 @pytest.mark.filterwarnings("error")
@@ -193,8 +194,8 @@ def test_a12_unsloth_turns_the_correction_off(unsloth):
 def test_a13_the_default_mode_drops_sequences():
     assert default("vllm_importance_sampling_mode") == "sequence_mask"
     old, sampled = torch.tensor([[4.0, 1.0]]).log(), torch.zeros(1, 2)
-    dropped = tokens.sampling_ratio(old, sampled, torch.ones(1, 2))
-    cut = tokens.sampling_ratio(old, sampled, torch.ones(1, 2), mode="token_truncate")
+    dropped = losses.sampling_ratio(old, sampled, torch.ones(1, 2))
+    cut = losses.sampling_ratio(old, sampled, torch.ones(1, 2), mode="token_truncate")
     assert dropped.tolist() == [[0.0]] and cut.tolist() == [[3.0, 1.0]]
 
 
@@ -274,14 +275,14 @@ def test_a21_only_the_optimizer_waits(example_1):
 
 
 def test_a22_an_update_takes_six_completions_in_example_1(example_1):
-    numbers = configs.batch_numbers(EXAMPLE_1)
+    numbers = preflight.batch_numbers(EXAMPLE_1)
     assert (numbers["generation_batch_size"], numbers["completions_per_update"]) == (12, 6)
     trained = [len(batch["advantages"]) for batch in example_1.trainer._buffered_inputs]
     assert trained == [3] * 4 and example_1.events.count("update") == 2 * len(example_1.sampled), "two of 2 × 3 each"
 
 
 def test_a23_iterations_multiply_the_updates():
-    once, twice = (configs.updates({**EXAMPLE_1, "num_iterations": iterations}, prompts=4) for iterations in (1, 2))
+    once, twice = (preflight.updates({**EXAMPLE_1, "num_iterations": iterations}, prompts=4) for iterations in (1, 2))
     assert (once, twice) == (4 // 2, 2 * 4 // 2)
     _, sampled = handed_out(steps_per_generation=4, num_iterations=2, micro_steps=8, rows=12)
     assert sampled == 1, "eight micro-batches, four updates, one generation"

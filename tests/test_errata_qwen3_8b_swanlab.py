@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 import grpo_nb.models
 from benchmarks import survival
-from grpo_nb import advantages, configs, evaluate, losses, profiles, rewards, templates, tokens
+from grpo_nb import advantages, evaluate, losses, preflight, profiles, rewards, templates
 from grpo_nb.rewards import parsing
 from tests import small_runs
 
@@ -211,7 +211,7 @@ def test_d19_the_tokenizer_is_a_processing_class():
 
 def test_d20_every_process_multiplies_the_batch():
     settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_generations": 4}
-    counts = [configs.batch_numbers(settings, num_processes=n)["completions_per_update"] for n in (1, 2, 4)]
+    counts = [preflight.batch_numbers(settings, num_processes=n)["completions_per_update"] for n in (1, 2, 4)]
     assert counts == [4 * 2, 4 * 2 * 2, 4 * 2 * 4]
 
 
@@ -379,7 +379,7 @@ def test_d44_there_is_no_prompt_length(tmp_path, unsloth):
     with pytest.raises(TypeError, match="max_prompt_length"):
         GRPOConfig(output_dir=str(tmp_path), max_prompt_length=128, **QUIET)
     with pytest.raises(ValueError, match=r"filter the rows with data\.keep_short"):
-        configs.check_keys({"max_prompt_length": 128}, GRPOConfig)
+        preflight.check_keys({"max_prompt_length": 128}, GRPOConfig)
     assert '"max_prompt_length": ("filter overlong prompts' in unsloth["unsloth/models/rl_config_compat.py"]
 
 
@@ -411,7 +411,7 @@ def test_d47_a_truncated_sampler_is_another_policy():
     cut = MinPLogitsWarper(0.1)(None, whole).log_softmax(-1)
     assert cut.exp().tolist() == [[1.0, 0.0, 0.0]]
     twenty = [logps[:, :1].expand(1, 20) for logps in (whole, cut)]
-    ratio = tokens.sampling_ratio(*twenty, torch.ones(1, 20), mode="sequence_mask")
+    ratio = losses.sampling_ratio(*twenty, torch.ones(1, 20), mode="sequence_mask")
     torch.testing.assert_close(ratio, torch.tensor([[0.9**20]]))  # 0.12: not the policy that is scored
     assert GRPOConfig.min_p is None
 
@@ -427,13 +427,13 @@ def test_d49_one_completion_is_no_group_of_four(tmp_path, unsloth):
     with pytest.raises(ValueError, match=r"generation_batch_size \(1\) must be divisible by num_generations \(4\)"):
         GRPOConfig(output_dir=str(tmp_path), **batch, **QUIET)
     with pytest.raises(ValueError, match="per_device_train_batch_size = 4"):
-        configs.batch_numbers(batch, num_processes=1)
+        preflight.batch_numbers(batch, num_processes=1)
     assert "per_device_train_batch_size = num_generations" in unsloth["unsloth/models/rl.py"]
 
 
 def test_d50_four_completions_are_one_prompt():
     batch = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_generations": 4}
-    numbers = configs.batch_numbers(batch, num_processes=1)
+    numbers = preflight.batch_numbers(batch, num_processes=1)
     assert (numbers["completions_per_update"], numbers["unique_prompts"]) == (4, 1)
 
 
@@ -443,7 +443,7 @@ def test_d51_larger_groups_make_no_larger_batch(tmp_path):
         batch = {"per_device_train_batch_size": 8, "num_generations": group}
         config = GRPOConfig(output_dir=str(tmp_path), **batch, **QUIET)
         sizes.add((config.per_device_train_batch_size, config.generation_batch_size))
-        prompts.append(configs.batch_numbers(batch, num_processes=1)["unique_prompts"])
+        prompts.append(preflight.batch_numbers(batch, num_processes=1)["unique_prompts"])
     assert sizes == {(8, 8)} and prompts == [4, 2, 1]
 
 

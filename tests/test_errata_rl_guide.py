@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer, utils
 from trl.trainer.utils import RepeatSampler
 
-from grpo_nb import advantages, configs, losses, paradigms, rewards, tokens
+from grpo_nb import advantages, losses, paradigms, preflight, rewards
 from tests import small_runs
 
 SNIPPET = "epsilon=0.1,\ndelta=2.0  # no comma\nloss_type='bnpo',\nloss_type='grpo',\n"  # its shape, in small
@@ -115,7 +115,7 @@ def test_b11_dapo_is_the_default():
     assert found == "dapo"
     micro_batches = torch.tensor([[[1.0, 0], [1, 0]], [[1, 1], [1, 1]]])
     weights = {
-        kind: [tokens.token_weights(mask, loss_type=kind, num_items_in_batch=6)[0, 0].item() for mask in micro_batches]
+        kind: [losses.token_weights(mask, loss_type=kind, num_items_in_batch=6)[0, 0].item() for mask in micro_batches]
         for kind in ("bnpo", "dapo")
     }
     assert weights["dapo"][0] == weights["dapo"][1] and weights["bnpo"] == [0.5, 0.25], "bnpo depends on its neighbours"
@@ -129,9 +129,9 @@ def test_b12_trl_takes_a_peft_config(trainer):
 
 def test_b13_steps_follow_from_the_batch():
     settings = {"per_device_train_batch_size": 8, "num_generations": 8}
-    assert configs.updates(settings, prompts=300) == 300, "one prompt, one update"
+    assert preflight.updates(settings, prompts=300) == 300, "one prompt, one update"
     changes = [{"num_generations": 4}, {"num_iterations": 2}, {"gradient_accumulation_steps": 4}]
-    assert [configs.updates({**settings, **change}, prompts=300) for change in changes] == [150, 600, 75]
+    assert [preflight.updates({**settings, **change}, prompts=300) for change in changes] == [150, 600, 75]
 
 
 def test_b14_unsloth_brings_diffusers(unsloth):

@@ -14,8 +14,11 @@ import numpy
 import pytest
 import torch
 
-from grpo_nb import columns, data, guards, listeners, models, profiles, rewards
-from grpo_nb.guards import contract, signals, updates
+from grpo_nb import data, guards, models, preflight, profiles, rewards
+from grpo_nb.guards import signals, updates
+from grpo_nb.preflight import dry_runs
+from grpo_nb.rewards import contract
+from grpo_nb.runs import callbacks
 
 LEARNING = Path(__file__).parent.parent / "benchmarks" / "results" / "learning.json"
 PACKAGE_REWARDS = [getattr(rewards, name) for name in rewards.__all__]
@@ -90,7 +93,7 @@ def test_names_and_kinds_are_those_that_trl_sees():
     from trl.trainer import utils
 
     for function, guarded in zip(CALLABLES, guards.Watch().rewards(CALLABLES), strict=True):
-        assert columns.name_of(function) == utils.get_callable_name(guarded) == utils.get_callable_name(function)
+        assert contract.name_of(function) == utils.get_callable_name(guarded) == utils.get_callable_name(function)
         assert contract.is_async(function) == utils.is_async_callable(guarded) == utils.is_async_callable(function)
 
 
@@ -106,13 +109,13 @@ def test_reward_models_are_passed_through():
 
 def test_the_rewards_of_the_package_pass_the_dry_run(rows):
     prompts = data.grpo_rows(rows, system_prompt="Show your work.")
-    guards.dry_run(PACKAGE_REWARDS + CALLABLES + ["some/path", torch.nn.Linear(1, 1)], prompts)
-    guards.dry_run(PACKAGE_REWARDS, [{"prompt": "1+1?", "answer": "2"}])
+    preflight.dry_run(PACKAGE_REWARDS + CALLABLES + ["some/path", torch.nn.Linear(1, 1)], prompts)
+    preflight.dry_run(PACKAGE_REWARDS, [{"prompt": "1+1?", "answer": "2"}])
 
 
 def test_the_fake_completion_in_the_layout_is_right(rows):
     prompts = data.grpo_rows(rows, system_prompt="Show your work.")[:4]
-    fakes = contract.fake_completions(prompts)
+    fakes = dry_runs.fake_completions(prompts)
     answers = [row["answer"] for row in prompts]
     assert rewards.match_format_exactly(completions=fakes) == [3.0, 0.0, 0.0, 0.0]
     assert rewards.check_answer(completions=fakes, answer=answers)[0] == 5.0
@@ -135,7 +138,7 @@ def test_the_fake_completion_in_the_layout_is_right(rows):
 )
 def test_the_dry_run_names_what_is_wrong(reward, sentence, rows):
     with pytest.raises(ValueError, match=rf"(?s)the reward <lambda> must .*{sentence}"):
-        guards.dry_run([reward], data.grpo_rows(rows))
+        preflight.dry_run([reward], data.grpo_rows(rows))
 
 
 @pytest.mark.parametrize("group", [2, 3, 4, 8])
@@ -149,9 +152,11 @@ def test_the_dry_run_has_whole_groups_and_says_whether_the_reward_can_tell(group
         progress = trainer_state.global_step / trainer_state.max_steps
         return [float(len(c[0]["content"])) * (1 - progress) for c in completions]
 
-    assert guards.dry_run([by_group], prompts, num_generations=group)
+    assert preflight.dry_run([by_group], prompts, num_generations=group)
     assert seen[0] >= 4 and seen[0] % group == 0
-    assert not guards.dry_run([lambda completions, **columns: [0.5] * len(completions)], prompts, num_generations=group)
+    assert not preflight.dry_run(
+        [lambda completions, **columns: [0.5] * len(completions)], prompts, num_generations=group
+    )
 
 
 def test_a_list_compared_with_text_gets_the_hint(rows):
@@ -159,7 +164,7 @@ def test_a_list_compared_with_text_gets_the_hint(rows):
         return [float(c.strip() == "2") for c in completions]
 
     with pytest.raises(ValueError, match=r"its text is completion\[0\]\['content'\]"):
-        guards.dry_run([naive], data.grpo_rows(rows))
+        preflight.dry_run([naive], data.grpo_rows(rows))
 
 
 def test_a_watch_is_taken_as_it_is():
@@ -179,7 +184,7 @@ def test_the_dry_run_draws_no_random_number(rows):
     expected = drawn()
     for seed in (random.seed, numpy.random.seed, torch.manual_seed):
         seed(0)
-    guards.dry_run([random_reward], data.grpo_rows(rows))
+    preflight.dry_run([random_reward], data.grpo_rows(rows))
     assert drawn() == expected
 
 
@@ -524,7 +529,7 @@ def small(tmp_path_factory):
     return *models.load_policy(profile, rows), rows, profile
 
 
-class Recorder(listeners.Listener):
+class Recorder(callbacks.Callback):
     """Keeps the logs, and the trained weights as they were before each step; calls `plant(step, model)` there."""
 
     def __init__(self, plant=None):
@@ -550,8 +555,8 @@ def grpo_trainer(watch, functions, small, recorder, **changes):
         train_dataset=Dataset.from_list(data.grpo_rows(rows, system_prompt="Show your work.")),
         processing_class=tokenizer,
     )
-    for listener in [recorder, *(watch.listeners() if watch else ())]:
-        trainer.add_callback(listener)
+    for callback in [recorder, *(watch.callbacks() if watch else ())]:
+        trainer.add_callback(callback)
     return trainer
 
 
@@ -649,7 +654,7 @@ def test_the_dry_run_calls_a_reward_as_trl_does(small):
         calls.append(kinds | {"one completion": type(call["completions"][0]).__name__})
         return check(call["completions"])
 
-    guards.dry_run([spy], data.grpo_rows(small[2], system_prompt="Show your work."))
+    preflight.dry_run([spy], data.grpo_rows(small[2], system_prompt="Show your work."))
     grpo_trainer(None, [spy], small, Recorder(), max_steps=1).train()
     dry, real = calls
     hooks = {"log_extra", "log_metric"}  # methods there, functions here
@@ -784,7 +789,7 @@ def test_a_nan_weight_is_found_before_the_first_step(small):
 def test_no_checkpoint_is_written_of_weights_that_an_update_broke(small, tmp_path):
     """An optimizer that divides by zero: found after the update, before the save, whether the step logs or not."""
 
-    class Breaker(listeners.Listener):
+    class Breaker(callbacks.Callback):
         def on_optimizer_step(self, args, state, control, model=None, **kwargs):
             with torch.no_grad():
                 next(p for p in model.parameters() if p.requires_grad).fill_(NAN)
@@ -847,8 +852,8 @@ def sft_trainer(watch, small, recorder, **changes):
         train_dataset=Dataset.from_list(data.sft_rows(rows, system_prompt="Show your work.")),
         processing_class=tokenizer,
     )
-    for listener in [recorder, *watch.listeners()]:
-        trainer.add_callback(listener)
+    for callback in [recorder, *watch.callbacks()]:
+        trainer.add_callback(callback)
     return trainer
 
 

@@ -11,9 +11,8 @@ import grpo_nb
 PACKAGE = Path(__file__).parent.parent / "grpo_nb"
 # The one list of floors, from the ground up. A package (a folder) is one floor; its files may import each other.
 FLOORS = """
-shapes advantages tokens losses paradigms kernels batchflow memory profiles templates rewards plots files data
-models credentials listeners mirror dashboards tracking configs columns guards fingerprints checkpoints resuming
-stops evaluate difficulty train export explorers checks report publish
+shapes advantages losses paradigms kernels batchflow memory profiles templates rewards data
+models plots runs guards evaluate preflight train export explorers checks
 """.split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

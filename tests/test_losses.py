@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from grpo_nb import losses, tokens
+from grpo_nb import losses
 
 N, T = 6, 7
 CASES = 2400
@@ -178,7 +178,7 @@ def test_the_parts_are_trls_metrics_and_make_up_the_loss(loss_type):
         of_parts |= {"cispo_clip_ratio": result.clipped == 1, "kl": result.kl}
         for name in of_parts.keys() & logged.keys():
             part = of_parts[name].double()
-            mean = part.mean() if part.shape[1] == 1 else tokens.masked_mean(part, mask)
+            mean = part.mean() if part.shape[1] == 1 else losses.masked_mean(part, mask)
             assert mean.item() == pytest.approx(logged[name][0], rel=1e-6, abs=1e-9), f"{name} {seed} {options}"
             seen.add(name)
         assert loss_type not in ("sapo", "vespo") or not result.clipped.any(), "these clip nothing"
@@ -209,7 +209,7 @@ def test_what_each_loss_pays_to_a_short_and_a_long_answer():
     mask = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]])
     paid = {}
     for kind in losses.LOSS_TYPES:
-        weights = tokens.token_weights(mask, loss_type=kind, max_completion_length=4)
+        weights = losses.token_weights(mask, loss_type=kind, max_completion_length=4)
         paid[kind] = [round(24 * weights[row, 0].item(), 6) for row in (0, 1)]
     assert paid == {
         "grpo": [12, 4],
@@ -293,7 +293,7 @@ def test_the_upper_end_is_the_lower_one_unless_it_is_given():
 
 
 def test_a_loss_type_that_nobody_knows_weighs_nothing():
-    for function in (tokens.token_weights, lambda mask, **k: losses.aggregate(mask, mask, **k)):
+    for function in (losses.token_weights, lambda mask, **k: losses.aggregate(mask, mask, **k)):
         with pytest.raises(ValueError, match=r"loss_type must be one of grpo, .*\(got 'Grpo'\)"):
             function(torch.ones(2, 3), loss_type="Grpo")
 
@@ -328,7 +328,7 @@ def test_a_sequence_ratio_is_the_geometric_mean_of_its_tokens():
 
 
 def test_truncated_completions_can_be_left_out():
-    mask = tokens.without_truncated(torch.ones(2, 3), torch.tensor([True, False]))
+    mask = losses.without_truncated(torch.ones(2, 3), torch.tensor([True, False]))
     assert mask.tolist() == [[0, 0, 0], [1, 1, 1]]
     for kind in losses.LOSS_TYPES:
         nothing = losses.grpo_loss(-torch.ones(2, 3), torch.ones(2), torch.zeros(2, 3), loss_type=kind)
@@ -360,5 +360,5 @@ def test_a_completion_far_from_its_sampler_is_left_out_only_if_it_is_bad():
     """By hand: mean drift 0.5 over two tokens, threshold 0.4; A = 0 counts as good, as in TRL."""
     logps, sampled, mask = torch.full((3, 2), -1.0), torch.full((3, 2), -0.5), torch.ones(3, 2)
     advantages = torch.tensor([[1.0], [0.0], [-1.0]])
-    assert tokens.near_policy(logps, sampled, advantages, mask, threshold=0.4).flatten().tolist() == [1, 1, 0]
-    assert tokens.near_policy(logps, sampled, advantages, mask, threshold=0.5).flatten().tolist() == [1, 1, 1]
+    assert losses.near_policy(logps, sampled, advantages, mask, threshold=0.4).flatten().tolist() == [1, 1, 0]
+    assert losses.near_policy(logps, sampled, advantages, mask, threshold=0.5).flatten().tolist() == [1, 1, 1]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from grpo_nb import memory, profiles
-from grpo_nb.memory import MODELS, decoders, published, runs
+from grpo_nb.memory import MODELS, budgets, decoders, published
 
 LLAMA, SMALL_QWEN = MODELS["Llama-3.1-8B"], MODELS["Qwen3-0.6B"]
 SIZES = {
@@ -374,9 +374,9 @@ def test_defaults_and_tiles_are_trls():
     from grpo_nb.memory import steps
 
     fields = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
-    assert {name: fields[name] for name in runs.DEFAULTS} == runs.DEFAULTS and fields.keys() >= set(runs.READ)
+    assert {name: fields[name] for name in budgets.DEFAULTS} == budgets.DEFAULTS and fields.keys() >= set(budgets.READ)
     for name in fields:
-        runs.check_keys({name: None})  # none of TRL's own keys is taken for a misspelt one
+        budgets.check_keys({name: None})  # none of TRL's own keys is taken for a misspelt one
     assert utils._CHUNKED_LOGPROB_TOKEN_CHUNK_SIZE == steps.TILE_TOKENS
     assert grpo_trainer._CHUNKED_LOGPROB_CHUNK_SIZE == steps.TILE_VOCABULARY
 

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from grpo_nb import publish
+from tools import publish
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
@@ -197,7 +197,7 @@ def test_opens_with_badges_card_and_set_up(path):
 @each_notebook
 def test_every_link_follows_the_one_setting(path):
     text = path.read_text(encoding="utf8")
-    assert publish.point_to(publish.repository(), text) == text, "run python -m grpo_nb.publish links"
+    assert publish.point_to(publish.repository(), text) == text, "run python -m tools.publish links"
 
 
 @each_notebook

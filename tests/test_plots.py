@@ -140,7 +140,7 @@ def test_html_is_made_where_text_is_escaped():
     """In the package, `HTML(…)` is given what `plots` built or an f-string of parts that went through `safe_text`."""
     package = Path(plots.__file__).parent.parent
     makers = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if "HTML(" in path.read_text()}
-    assert makers == {"explorers/panel.py", "listeners.py", "plots/pages.py"}
+    assert makers == {"explorers/panel.py", "plots/pages.py", "runs/callbacks.py"}
 
 
 def test_a_png_is_small_and_keeps_the_colours():

@@ -9,10 +9,11 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
-from test_configs import suggestions
+from test_preflight_settings import suggestions
 
-from grpo_nb import data, difficulty, models, profiles, rewards, train
-from tests import refusals
+from grpo_nb import data, models, preflight, profiles, rewards, train
+from grpo_nb.preflight import difficulty
+from tools.pages import refusals
 
 THREE_PARTS = re.compile(r"\S.+ \(.+\)\. [A-Z].+\.")
 
@@ -43,7 +44,7 @@ def refused(rows, held_out=None, **settings) -> str:
         if held_out is None:
             train.grpo_trainer(None, None, rows, refusals.REWARDS, profile)
         else:
-            train.preflight(profile.grpo, rows, refusals.REWARDS, profile, held_out=held_out)
+            preflight.check(profile.grpo, rows, refusals.REWARDS, profile, held_out=held_out)
     assert time.monotonic() - began < 2, "no model loads, so there is nothing to wait for"
     return str(error.value)
 
@@ -100,7 +101,7 @@ def test_good_rows_and_the_profile_pass():
 
 
 def test_the_page_of_the_docs_is_up_to_date():
-    assert refusals.PAGE.read_text(encoding="utf8") == refusals.page(), "stale: run `python tests/refusals.py`"
+    assert refusals.PAGE.read_text(encoding="utf8") == refusals.page(), "stale: run `python tools/pages/refusals.py`"
 
 
 def test_the_last_of_17_000_rows_is_read_too(no_model):
@@ -115,7 +116,7 @@ def test_the_last_of_17_000_rows_is_read_too(no_model):
 
 # The report.
 def test_preflight_reports_the_arithmetic(profile, rows):
-    report = train.preflight(profile.grpo, prompts(rows), [rewards.check_answer], profile)
+    report = preflight.check(profile.grpo, prompts(rows), [rewards.check_answer], profile)
     # 8 completions at once, 4 a prompt: 2 prompts a step, 64 prompts: 32 steps an epoch
     assert report["generation_batch_size"] == 8 and report["unique_prompts"] == 2
     assert report["optimizer_steps_per_epoch"] == 32 and report["columns"] == ["prompt", "answer"]
@@ -130,14 +131,14 @@ def test_steps_per_epoch_are_the_trainers(profile, rows, tiny):
         *tiny, prompts(rows[:15]), [rewards.check_answer], profile, **changes, num_train_epochs=1
     )
     batches = len(trainer.get_train_dataloader())
-    report = train.preflight({**profile.grpo, **changes}, prompts(rows[:15]))
+    report = preflight.check({**profile.grpo, **changes}, prompts(rows[:15]))
     assert batches == 12 and report["optimizer_steps_per_epoch"] == -(-batches // 5) == 3
 
 
 def test_steps_per_epoch_with_two_processes(profile, rows, monkeypatch):
     """64 prompts, 2 a generation round and process, 8 of 16 completions on each: 16 rounds of one micro-step."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    report = train.preflight(profile.grpo, prompts(rows))
+    report = preflight.check(profile.grpo, prompts(rows))
     assert report["generation_batch_size"] == 16 and report["unique_prompts"] == 4
     assert report["optimizer_steps_per_epoch"] == 16
 
@@ -145,11 +146,11 @@ def test_steps_per_epoch_with_two_processes(profile, rows, monkeypatch):
 def test_a_tokenizer_counts_prompts_exactly(profile, rows, tiny):
     """The long system prompt and its tags: too long for this context by count, though not by words alone."""
     long, settings = data.grpo_rows(rows), {**profile.grpo, "max_completion_length": 40}
-    train.preflight(settings, long, profile=profile)
+    preflight.check(settings, long, profile=profile)
     with pytest.raises(ValueError, match="row 0, column 'prompt', must leave max_completion_length = 40") as error:
-        train.preflight(settings, long, profile=profile, tokenizer=tiny[1])
+        preflight.check(settings, long, profile=profile, tokenizer=tiny[1])
     for proposed in suggestions(str(error.value)):
-        train.preflight({**settings, **proposed}, long, profile=profile, tokenizer=tiny[1])
+        preflight.check({**settings, **proposed}, long, profile=profile, tokenizer=tiny[1])
 
 
 def test_a_disk_without_room_is_refused(profile, rows, no_model):
@@ -187,9 +188,9 @@ def wordy(completions, **columns):
 def test_a_lively_task_passes_and_every_random_number_stays(profile, rows, tiny):
     policy, tokenizer = tiny
     states = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state()
-    report = train.preflight(profile.grpo, prompts(rows), [wordy], profile, tokenizer=tokenizer, policy=policy)
+    report = preflight.check(profile.grpo, prompts(rows), [wordy], profile, tokenizer=tokenizer, policy=policy)
     assert report["alive_share"] > 0.5 and "advice" not in report
-    train.preflight(profile.grpo, prompts(rows), [by_chance], profile, tokenizer=tokenizer, policy=policy)
+    preflight.check(profile.grpo, prompts(rows), [by_chance], profile, tokenizer=tokenizer, policy=policy)
     assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states[:2]
     assert torch.equal(torch.get_rng_state(), states[2])
 
@@ -197,7 +198,7 @@ def test_a_lively_task_passes_and_every_random_number_stays(profile, rows, tiny)
 def test_a_task_without_signal_is_too_hard_or_too_easy(profile, rows, tiny):
     def check(*functions):
         policy, tokenizer = tiny
-        train.preflight(profile.grpo, prompts(rows), functions, profile, tokenizer=tokenizer, policy=policy)
+        preflight.check(profile.grpo, prompts(rows), functions, profile, tokenizer=tokenizer, policy=policy)
 
     with pytest.raises(ValueError, match=r"\(got equal scores, 0 .* too hard\). Take easier problems"):
         check(rewards.match_format_exactly)  # random weights never close a tag
@@ -215,7 +216,7 @@ def test_text_prompts_are_sampled_as_text(profile, rows, tiny):
         assert all(isinstance(text, str) for text in [*prompts, *completions])
         return [float(len(text)) for text in completions]
 
-    report = train.preflight(profile.grpo, texts, [length], profile, tokenizer=tokenizer, policy=policy)
+    report = preflight.check(profile.grpo, texts, [length], profile, tokenizer=tokenizer, policy=policy)
     assert report["alive_share"] > 0.5
 
 
@@ -227,7 +228,7 @@ def test_few_lively_prompts_are_told_of(profile, rows, tiny):
         lively = [prompt == first[3]["prompt"] for prompt in prompts]
         return [i % 2 * float(alive) for i, alive in enumerate(lively)]
 
-    report = train.preflight(profile.grpo, first, [only_one], profile, tokenizer=tokenizer, policy=policy)
+    report = preflight.check(profile.grpo, first, [only_one], profile, tokenizer=tokenizer, policy=policy)
     assert report["alive_share"] == 1 / 16 and report["advice"].startswith("too hard for most prompts: Take easier")
 
 

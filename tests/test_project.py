@@ -59,10 +59,14 @@ def test_the_import_test_can_fail():
 
 
 def test_modules_load_nothing_heavy_before_a_function_needs_it():
-    mathematics = {"advantages", "kernels", "losses", "paradigms", "shapes", "tokens"}  # torch is what they are made of
-    names = {path.stem for path in (ROOT / "grpo_nb").glob("[a-z]*.py")}
-    names |= {path.parent.name for path in (ROOT / "grpo_nb").glob("*/__init__.py")}
-    assert heavy_modules_after(f"from grpo_nb import {', '.join(sorted(names - mathematics))}") == set()
+    mathematics = {"advantages", "kernels", "losses", "paradigms", "shapes"}  # torch is what they are made of
+    package = ROOT / "grpo_nb"
+    names = {path.stem for path in package.glob("[a-z]*.py")} | {p.parent.name for p in package.glob("*/__init__.py")}
+    names |= {
+        f"{room}.{path.stem}" for room in ("runs", "preflight", "guards") for path in package.glob(f"{room}/[a-z]*.py")
+    }
+    wanted = ", ".join(f"grpo_nb.{name}" for name in sorted(names - mathematics))
+    assert heavy_modules_after(f"import {wanted}") == set()
 
 
 def test_version_is_told_once():
@@ -118,7 +122,8 @@ def test_everything_that_is_imported_is_declared():
     for path in [
         *(ROOT / "grpo_nb").rglob("*.py"),
         *(ROOT / "tests").glob("*.py"),
-        *(ROOT / "benchmarks").glob("*.py"),
+        *(ROOT / "benchmarks").rglob("*.py"),
+        *(ROOT / "tools").rglob("*.py"),
     ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
             if isinstance(node, ast.Import):
@@ -129,7 +134,7 @@ def test_everything_that_is_imported_is_declared():
     lines = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     distributions = importlib.metadata.packages_distributions()
-    ours = {"grpo_nb", "tests", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    ours = {"grpo_nb", "tools", "tests", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     for name in imported - ours - set(sys.stdlib_module_names) - GIVEN_BY_THE_PLATFORM:
         owners = {canonicalize_name(owner) for owner in distributions.get(name, [name])}
         assert owners & declared, f"{name} is imported but pyproject.toml does not declare it"

@@ -8,7 +8,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from grpo_nb import models, publish, report
+from grpo_nb import models
+from tools import publish, report
 
 HERE, THERE = "https://github.com/grpo-nb/grpo_nb", "https://github.com/someone.else/my-fork"
 

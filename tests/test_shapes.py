@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from grpo_nb import advantages, losses, paradigms, shapes, tokens
+from grpo_nb import advantages, losses, paradigms, shapes
 
 LOGPS, MASK, ADVANTAGES = -torch.ones(3, 3), torch.ones(3, 3), torch.tensor([1.0, 0.0, -1.0])
 
@@ -86,7 +86,7 @@ def has_shape(hint) -> bool:
     return any("jaxtyping" in type(part).__module__ for part in [hint, *typing.get_args(hint)])
 
 
-@pytest.mark.parametrize("module", [advantages, losses, paradigms, tokens], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [advantages, losses, paradigms], ids=lambda module: module.__name__)
 def test_every_public_function_with_a_shape_in_its_signature_is_checked(module):
     functions = [f for _, f in inspect.getmembers(module, inspect.isfunction) if f.__module__.startswith("grpo_nb")]
     with_shapes = [f for f in functions if any(has_shape(hint) for hint in f.__annotations__.values())]
@@ -112,4 +112,4 @@ def test_a_mask_of_numbers_is_no_answer_to_yes_or_no():
     with pytest.raises(
         TypeError, match=re.escape("is_truncated must be a tensor of bool values (got torch.int64). Use .bool()")
     ):
-        tokens.without_truncated(MASK, torch.tensor([1, 0, 0]))
+        losses.without_truncated(MASK, torch.tensor([1, 0, 0]))

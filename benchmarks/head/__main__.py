@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import machine, peers
 from benchmarks.head import cases, measure, methods, report
-from grpo_nb import files
+from grpo_nb.runs import files
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "head.json"

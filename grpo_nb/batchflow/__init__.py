@@ -3,7 +3,7 @@
 | file         | functions                      | question                                                          |
 |--------------|--------------------------------|-------------------------------------------------------------------|
 | `arithmetic` | `batch_numbers`, `updates`, …  | which batches does TRL accept, and how many updates do they make  |
-| `refusals`   | (called by `plan`)             | … and which runs                                                  |
+| `limits`     | (called by `plan`)             | … and which runs                                                  |
 | `orders`     | (called by `plan`)             | in which order do prompts and completions come                    |
 | `schedule`   | `plan`                         | what does every micro-step train on                               |
 | `tables`     | `check_table`                  | is a batch flow that somebody has drawn possible …                |

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from grpo_nb.batchflow import arithmetic, orders, refusals
+from grpo_nb.batchflow import arithmetic, limits, orders
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def plan(
         arithmetic.SIZE: generation_batch_size,
     }
     run = {"num_processes": num_processes, "num_iterations": num_iterations, "num_train_epochs": num_train_epochs}
-    refusals.check_run(settings, {**run, "seed": seed, "shuffle": shuffle, "backend": backend})
+    limits.check_run(settings, {**run, "seed": seed, "shuffle": shuffle, "backend": backend})
     used = used_batch(settings, num_processes=num_processes, backend=backend)
-    refusals.check_prompts(used, num_prompts, num_processes=num_processes)
+    limits.check_prompts(used, num_prompts, num_processes=num_processes)
     numbers = arithmetic.batch_numbers(used, num_processes=num_processes)
     counts = {key: int(n) for key, n in {**used, **numbers, **run, "num_prompts": num_prompts, "seed": seed}.items()}
     passes, accumulation = counts[arithmetic.STEPS] * counts["num_iterations"], counts["gradient_accumulation_steps"]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from grpo_nb.batchflow import arithmetic, reading, refusals, schedule
+from grpo_nb.batchflow import arithmetic, limits, reading, schedule
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _batch(config: dict, shuffle: bool) -> dict[str, int]:
     given.apply_defaults()
     run = dict(given.arguments)
     settings = {key: run.pop(key) for key in arithmetic.KEYS}
-    refusals.check_run(settings, run)
+    limits.check_run(settings, run)
     used = schedule.used_batch(settings, num_processes=run["num_processes"], backend=run["backend"])
     numbers = arithmetic.batch_numbers(used, num_processes=run["num_processes"])
     device, accumulation, _ = arithmetic.counts_of(used)

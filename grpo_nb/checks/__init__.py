@@ -1,23 +1,23 @@
 """A learner's function against ours, in words: True if every case fits, False with the first that does not.
 
-| file       | functions                                 | the exercise is about                                  |
-|------------|-------------------------------------------|--------------------------------------------------------|
-| `contract` | (the decorator of the others)             | a stub that raises NotImplementedError: not attempted  |
-| `chances`  | `check_chance`, `check_signal`            | chance: a hit, a group that teaches                    |
-| `texts`    | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
-| `scores`   | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
-| `losses`   | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
-| `batches`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
-| `adapters` | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
-| `heads`    | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
+| file           | functions                                 | the exercise is about                                  |
+|----------------|-------------------------------------------|--------------------------------------------------------|
+| `exercises`    | (the decorator of the others)             | a stub that raises NotImplementedError: not attempted  |
+| `chances`      | `check_chance`, `check_signal`            | chance: a hit, a group that teaches                    |
+| `texts`        | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
+| `group_scores` | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
+| `losses`       | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
+| `batch_sizes`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
+| `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
+| `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
-from grpo_nb.checks.batches import check_batch, check_factors
+from grpo_nb.checks.batch_sizes import check_batch, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
-from grpo_nb.checks.heads import check_direction, check_merged_sums
+from grpo_nb.checks.group_scores import check_advantages, check_reward
+from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
-from grpo_nb.checks.scores import check_advantages, check_reward
 from grpo_nb.checks.texts import check_completion_mask, check_template
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Exercises about LoRA adapters: merging one, and telling a trained from an untrained one."""
 
-from grpo_nb.checks.contract import exercise
+from grpo_nb.checks.exercises import exercise
 
 
 @exercise

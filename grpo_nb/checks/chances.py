@@ -1,6 +1,6 @@
 """Exercises about chance: a hit, a signal."""
 
-from grpo_nb.checks.contract import exercise
+from grpo_nb.checks.exercises import exercise
 
 
 @exercise

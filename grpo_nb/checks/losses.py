@@ -1,6 +1,6 @@
 """Exercises about the loss: the clipped surrogate of a token, and what a token weighs."""
 
-from grpo_nb.checks.contract import exercise, numbers_of
+from grpo_nb.checks.exercises import exercise, numbers_of
 
 
 @exercise
@@ -45,7 +45,7 @@ def check_token_weights(your_weights):
     Args:
         your_weights: f(lengths, loss_type, max_completion_length) -> list of floats, one for each answer.
     Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
-    See: notebook 01, exercise 1.2; `tokens.token_weights`.
+    See: notebook 01, exercise 1.2; `losses.token_weights`.
 
     >>> check_token_weights(lambda lengths, loss_type, max_completion_length: [1 / sum(lengths)] * len(lengths))
     check_token_weights: grpo, lengths [2, 8], max_completion_length 10: must give [0.25, 0.0625] (yours: [0.1, 0.1]).

@@ -1,7 +1,7 @@
 """Exercises about prompts: the template, the mask of what is trained."""
 
 from grpo_nb import models, templates
-from grpo_nb.checks.contract import exercise
+from grpo_nb.checks.exercises import exercise
 
 
 @exercise

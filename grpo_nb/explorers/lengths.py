@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from matplotlib.figure import Figure
 
-from grpo_nb import losses, plots, tokens
+from grpo_nb import losses, plots
 from grpo_nb.explorers.panel import Number, Panel, Words, drawn, numbers_in
 
 MOST_ANSWERS, LONGEST, LONGEST_OTHER = 6, 4096, 256  # answers, tokens, tokens
@@ -44,7 +44,7 @@ def compute(
     gradient_accumulation_steps: int = 2,
     other_lengths: int = 30,
 ) -> Weights:
-    """Weights of the tokens of a micro-batch: `tokens.token_weights` of its mask, for every loss type.
+    """Weights of the tokens of a micro-batch: `losses.token_weights` of its mask, for every loss type.
 
     Args:
         lengths: tokens of each answer, a typed line.
@@ -64,7 +64,7 @@ def compute(
     mask = (torch.arange(sizes[-1]) < torch.tensor(sizes).unsqueeze(1)).double()  # [N, T]
     items = sum(sizes) + (gradient_accumulation_steps - 1) * len(sizes) * other_lengths
     weights = {
-        loss_type: tokens.token_weights(
+        loss_type: losses.token_weights(
             mask,
             loss_type=loss_type,
             max_completion_length=max_completion_length,

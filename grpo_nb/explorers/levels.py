@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
-from grpo_nb import losses, plots, tokens
+from grpo_nb import losses, plots
 from grpo_nb.explorers.panel import Choice, Number, Panel, Words, drawn, numbers_in
 
 LONGEST = 32  # tokens of a typed answer
@@ -72,9 +72,9 @@ def compute(
     log_ratio = torch.tensor([typed], dtype=torch.float64)  # [1, T]
     ones, zeros = torch.ones_like(log_ratio), torch.zeros_like(log_ratio)
     mean = losses.importance_ratio(log_ratio, ones, level="sequence").item()
-    product = tokens.sampling_ratio(log_ratio, zeros, ones, mode="sequence_truncate", bounds=(None, None)).item()
+    product = losses.sampling_ratio(log_ratio, zeros, ones, mode="sequence_truncate", bounds=(None, None)).item()
     importance = losses.importance_ratio(log_ratio, ones, level=importance_sampling_level)
-    correction = tokens.sampling_ratio(log_ratio, zeros, ones, mode=vllm_importance_sampling_mode, bounds=(least, most))
+    correction = losses.sampling_ratio(log_ratio, zeros, ones, mode=vllm_importance_sampling_mode, bounds=(least, most))
     return Ratios(
         losses.importance_ratio(log_ratio, ones)[0],
         mean,

@@ -2,7 +2,6 @@
 
 | file       | what it watches                                                                            |
 |------------|--------------------------------------------------------------------------------------------|
-| `contract` | a reward's answer: one number or None per completion; the dry run before training          |
 | `scores`   | the rewards while the policy trains: raising, not finite, absurd, none at all              |
 | `updates`  | the gradient before the optimizer applies it, the weights before the policy samples        |
 | `signals`  | the logs: constant reward, zero gradient, entropy at ln V, everything truncated            |
@@ -12,7 +11,6 @@ Under "stop" a finding ends the run with a `ValueError` that names the step and 
 changes a healthy run: no random number is drawn, no reward and no gradient is touched.
 """
 
-from grpo_nb.guards.contract import dry_run
 from grpo_nb.guards.watch import POLICIES, Watch, watch_of
 
-__all__ = ["POLICIES", "Watch", "dry_run", "watch_of"]
+__all__ = ["POLICIES", "Watch", "watch_of"]

@@ -3,8 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 
-from grpo_nb import columns
-from grpo_nb.guards import contract
+from grpo_nb.rewards import contract
 
 
 class Scores:
@@ -22,7 +21,7 @@ class Scores:
 
     def around(self, function: Callable) -> Callable:
         """`function` in TRL's contract, guarded, under its own name; a coroutine function stays one."""
-        index, name = len(self.names), columns.name_of(function)
+        index, name = len(self.names), contract.name_of(function)
         self.names.append(name)
         first_only = self.watch.policies["rewards"] == "stop"
         if contract.is_async(function):

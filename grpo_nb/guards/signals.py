@@ -2,7 +2,7 @@
 
 import math
 
-from grpo_nb import listeners
+from grpo_nb.runs import callbacks
 
 SOON, LATE = 3, 10  # in a row: if the run never did better, and if it did
 CHANCE = 1e-6
@@ -52,7 +52,7 @@ class Streak:
         return self.length >= max(late, math.log(CHANCE) / math.log(share))
 
 
-class Signals(listeners.Listener):
+class Signals(callbacks.Callback):
     """Read each training log: constant reward, zero gradient, entropy at ln V, everything truncated.
 
     Added after the writer of the metrics, so that a step's line is on the disk before it stops the run. A run that

@@ -3,14 +3,14 @@
 import functools
 import math
 
-from grpo_nb import listeners
 from grpo_nb.guards import signals
+from grpo_nb.runs import callbacks
 
 HALVINGS = 20  # of a scale that begins at 2¹⁶
 TIMES_LARGER, LARGE_WEIGHT = 10.0, 0.5  # one update made the weights 10 times larger, 0.5 or more in the quadratic mean
 
 
-class Gradients(listeners.Listener):
+class Gradients(callbacks.Callback):
     """Stop a gradient that is not finite before it is applied, or leave the whole update out ("skip").
 
     `Trainer` clips first, and clipping by a norm of NaN makes every gradient NaN. So a hook on each trainable tensor
@@ -84,7 +84,7 @@ class Gradients(listeners.Listener):
         self.handles, self.largest = [], {}
 
 
-class Weights(listeners.Listener):
+class Weights(callbacks.Callback):
     """Stop before the policy samples from weights that are not finite, and after an update that blew them up.
 
     Both are looked at after each update too, so that no checkpoint of such weights is written: at the step's log,

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from grpo_nb import listeners
-from grpo_nb.guards import contract, scores, signals, updates
+from grpo_nb.guards import scores, signals, updates
+from grpo_nb.rewards import contract
+from grpo_nb.runs import callbacks
 
 POLICIES = {
     "rewards": "stop",
@@ -52,7 +53,7 @@ class Watch:
         guard = scores.Scores(self, expected=0 if self.has_reward_models else len(functions))
         return [guard.around(function) if contract.is_function(function) else function for function in functions]
 
-    def listeners(self) -> list[listeners.Listener]:
+    def callbacks(self) -> list[callbacks.Callback]:
         """Callbacks for the trainer, to be added after the one that writes the metrics."""
         gradients = updates.Gradients(self)
         return [updates.Weights(self), gradients, signals.Signals(self, gradients)]

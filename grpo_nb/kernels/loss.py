@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from grpo_nb import losses, shapes, tokens
+from grpo_nb import losses, shapes
 from grpo_nb.kernels import heads, passes
 from grpo_nb.kernels.logps import check_inputs, linear_logps
 from grpo_nb.kernels.rows import Logit, Scores
@@ -19,7 +19,7 @@ OPTIONS = {  # every keyword of `losses.grpo_loss` but the entropies, which are 
     for name, parameter in inspect.signature(losses.grpo_loss).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name != "entropies"
 }
-WEIGHING = {name: OPTIONS[name] for name in inspect.signature(tokens.token_weights).parameters if name != "mask"}
+WEIGHING = {name: OPTIONS[name] for name in inspect.signature(losses.token_weights).parameters if name != "mask"}
 PER_TOKEN = ("old_logps", "ref_logps", "sampling_logps")
 
 
@@ -184,7 +184,7 @@ def _row_coefficients(advantages: Tensor, mask: Tensor, rows: Tensor, options: d
     weighing = {name: options.get(name, default) for name, default in WEIGHING.items()}
     same = {name: value for name, value in options.items() if name not in (*PER_TOKEN, *WEIGHING, "entropy_coef")}
     own, ones = advantages[rows // mask.shape[1]], mask.flatten()[rows].unsqueeze(1)
-    weights = tokens.token_weights(mask, **weighing).flatten()[rows]
+    weights = losses.token_weights(mask, **weighing).flatten()[rows]
     bonus = options.get("entropy_coef")
     if bonus:
         bonus = -bonus / mask.sum().clamp(min=1.0) / weighing["gradient_accumulation_steps"]

@@ -4,6 +4,8 @@
 |---------------|------------------------------------------------------------------|--------------------------------|
 | `surrogates`  | `importance_ratio`, `clipped_surrogate`, `soft_gate`, …          | ratio ρ → loss of a token      |
 | `divergences` | `kl_k1`, `kl_k2`, `kl_k3`                                        | how far the reference is       |
+| `masks`       | `high_entropy`, `near_policy`, `sampling_ratio`, …               | which tokens count             |
+| `denominators`| `token_weights`, `LOSS_TYPES`                                    | what their loss is divided by  |
 | `total`       | `grpo_loss`, `aggregate`                                         | the scalar, and its parts      |
 
 The letters: N completions, T tokens of the longest. Every function is pure; arguments have the names of `GRPOConfig`,
@@ -17,8 +19,9 @@ so that a config dict can be splatted in. Departures of TRL from the papers, whi
    `steps_per_generation` is `gradient_accumulation_steps`.
 """
 
-from grpo_nb import tokens
+from grpo_nb.losses.denominators import LOSS_TYPES, check_loss_type, token_weights
 from grpo_nb.losses.divergences import kl_k1, kl_k2, kl_k3
+from grpo_nb.losses.masks import high_entropy, masked_mean, near_policy, sampling_ratio, without_truncated
 from grpo_nb.losses.surrogates import (
     CLIPPED,
     clip_side,
@@ -29,20 +32,25 @@ from grpo_nb.losses.surrogates import (
 )
 from grpo_nb.losses.total import Loss, aggregate, grpo_loss
 
-LOSS_TYPES = tokens.LOSS_TYPES
-
 __all__ = [
     "CLIPPED",
     "LOSS_TYPES",
     "Loss",
     "aggregate",
+    "check_loss_type",
     "clip_side",
     "clipped_surrogate",
     "gamma_weights",
     "grpo_loss",
+    "high_entropy",
     "importance_ratio",
     "kl_k1",
     "kl_k2",
     "kl_k3",
+    "masked_mean",
+    "near_policy",
+    "sampling_ratio",
     "soft_gate",
+    "token_weights",
+    "without_truncated",
 ]

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from grpo_nb import shapes, tokens
+from grpo_nb import shapes
+from grpo_nb.losses import masks
+from grpo_nb.losses.denominators import check_loss_type, token_weights
 from grpo_nb.losses.divergences import kl_k3
 from grpo_nb.losses.surrogates import CLIPPED, clip_side, clipped_surrogate, gamma_weights, importance_ratio, soft_gate
 
@@ -88,7 +90,7 @@ def grpo_loss(
     See: TRL's `GRPOTrainer._compute_loss`, to which this is equal in value and gradient (tests/test_losses.py).
     """
     _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef)
-    tokens.check_loss_type(loss_type)
+    check_loss_type(loss_type)
     advantages, old_logps = advantages.unsqueeze(1), logps.detach() if old_logps is None else old_logps
     high = epsilon if epsilon_high is None else epsilon_high
     log_ratio = logps - old_logps  # [N, T]
@@ -96,7 +98,7 @@ def grpo_loss(
     correction = None
     if sampling_logps is not None:
         bounds = (vllm_importance_sampling_clip_min, vllm_importance_sampling_clip_max)
-        correction = tokens.sampling_ratio(
+        correction = masks.sampling_ratio(
             old_logps, sampling_logps, mask, mode=vllm_importance_sampling_mode, bounds=bounds
         )
     per_token = _surrogate(
@@ -109,11 +111,9 @@ def grpo_loss(
     kept = None
     if off_policy_mask_threshold is not None:
         sampled = old_logps if sampling_logps is None else sampling_logps
-        per_token = per_token * tokens.near_policy(
-            logps, sampled, advantages, mask, threshold=off_policy_mask_threshold
-        )
+        per_token = per_token * masks.near_policy(logps, sampled, advantages, mask, threshold=off_policy_mask_threshold)
     if top_entropy_quantile < 1.0:
-        kept = tokens.high_entropy(entropies, mask, share=top_entropy_quantile)
+        kept = masks.high_entropy(entropies, mask, share=top_entropy_quantile)
         per_token = per_token * kept
     if correction is not None and loss_type != "vespo":
         per_token = per_token * correction
@@ -132,10 +132,10 @@ def grpo_loss(
     loss = aggregate(per_token, mask, **denominators)
     if entropy_coef:
         acting = mask if kept is None else mask * kept
-        loss = loss - entropy_coef * tokens.masked_mean(entropies, acting) / gradient_accumulation_steps
+        loss = loss - entropy_coef * masks.masked_mean(entropies, acting) / gradient_accumulation_steps
     capped = ratio.clamp(max=delta) if delta is not None and loss_type in CLIPPED else ratio
     clipped = clip_side(capped, advantages, epsilon=epsilon, epsilon_high=high, loss_type=loss_type)
-    return Loss(loss, per_token, ratio, kl, clipped, tokens.token_weights(mask, **denominators))
+    return Loss(loss, per_token, ratio, kl, clipped, token_weights(mask, **denominators))
 
 
 def _surrogate(loss_type, tensors, *, clip, temperatures, k_and_lambda) -> Tensor:
@@ -158,13 +158,13 @@ def aggregate(per_token: Float[Tensor, "N #T"], mask: Shaped[Tensor, "N T"], **d
 
     Args:
         per_token: one for each token, or at sequence level one for each completion, which then counts for its tokens.
-        denominators: `loss_type` and the other keywords of `tokens.token_weights`.
+        denominators: `loss_type` and the other keywords of `token_weights`.
 
     >>> from torch import tensor
     >>> aggregate(tensor([[1.0, 1.0], [4.0, 9.0]]), tensor([[1, 1], [1, 0]]), loss_type="bnpo")
     tensor(2.)
     """
-    return (per_token * tokens.token_weights(mask, **denominators)).sum()
+    return (per_token * token_weights(mask, **denominators)).sum()
 
 
 def _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef):

@@ -17,8 +17,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from grpo_nb.memory.budgets import DEFAULTS, check_keys, steps_per_round
 from grpo_nb.memory.decoders import decoder, matmul_parameters
-from grpo_nb.memory.runs import DEFAULTS, check_keys, steps_per_round
 from grpo_nb.memory.states import adapter_parameters
 
 

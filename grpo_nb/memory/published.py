@@ -7,7 +7,7 @@ row on training does not; it agrees with a straight line through the vendor's ow
 """
 
 from grpo_nb.memory.decoders import MODELS, decoder, gib, parameters
-from grpo_nb.memory.sampling import kv_bytes
+from grpo_nb.memory.kv_cache import kv_bytes
 from grpo_nb.memory.steps import logits_bytes, loss_bytes
 
 COMPLETIONS, LENGTH = 8, 20 * 1024

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 from grpo_nb import batchflow
-from grpo_nb.plots.batches import Drawing, draw
+from grpo_nb.plots.flows import Drawing, draw
 from grpo_nb.plots.pages import few_colours, png_data_uri
 from grpo_nb.plots.palette import COLOURS, ink, pale
 from grpo_nb.plots.windows import Window, tell, window_of

@@ -3,6 +3,7 @@
 | file      | function                     | what earns the score                                     | range       |
 |-----------|------------------------------|----------------------------------------------------------|-------------|
 | `parsing` | (none: what the others read) | the solution between the tags, the number in a text      |             |
+| `contract`| (for preflight and guards)   | what TRL hands a reward, and what it may answer          |             |
 | `format`  | `match_format_exactly`       | the whole layout, once, and nothing after it             | 0 or 3      |
 | `format`  | `match_format_approximately` | each of three tags, once and in its place                | [-3, 1.5]   |
 | `answers` | `check_answer`               | the solution: right, near or wrong; needs the layout     | [-4.5, 5]   |

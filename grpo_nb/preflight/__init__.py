@@ -1,0 +1,53 @@
+"""What a run must satisfy before a model loads: `check` looks at all of it, in milliseconds.
+
+| file              | functions                            | question                                                  |
+|-------------------|--------------------------------------|-----------------------------------------------------------|
+| `order`           | `check`                              | all of the following, the cheapest first                  |
+| `keys`            | `check_keys`                         | does TRL know these keys, and what are they called today  |
+| `meanings`        | `meanings`                           | what does a key mean, and what is it by default           |
+| `values`          | `check_values`, `check_weights`      | can each value be meant, alone …                          |
+| `rules`           | (called by `values`)                 | … and beside the others                                   |
+| `processes`       | `batch_numbers`, `updates`, …        | which batches do as many processes fill as were launched  |
+| `disk`            | `checkpoint_bytes`, `check_disk`     | do the checkpoints fit on the disk                        |
+| `columns`         | `read_rows`, `check_columns`, …      | are these rows, and is every column there in every row    |
+| `prompts`         | `check_prompts`, `check_held_out`    | can each prompt be asked, and is none of them a test      |
+| `context_lengths` | `check_lengths`                      | does each prompt leave room for its completion            |
+| `signatures`      | `check_rewards`                      | does each reward name what TRL will hand it               |
+| `dry_runs`        | `dry_run`                            | what does each reward answer to odd completions           |
+| `difficulty`      | `check_alive`                        | does a policy solve some of the prompts sometimes         |
+
+Rows count from 0 in every sentence: `rows[3]` shows what "row 3" is about.
+"""
+
+from grpo_nb.preflight.columns import check_columns, check_filled, read_rows
+from grpo_nb.preflight.context_lengths import check_lengths
+from grpo_nb.preflight.disk import check_disk, checkpoint_bytes
+from grpo_nb.preflight.dry_runs import dry_run
+from grpo_nb.preflight.keys import check_keys
+from grpo_nb.preflight.meanings import meanings
+from grpo_nb.preflight.order import check
+from grpo_nb.preflight.processes import batch_numbers, check_prompts_fill_a_batch, updates
+from grpo_nb.preflight.prompts import check_held_out, check_prompts
+from grpo_nb.preflight.signatures import check_rewards
+from grpo_nb.preflight.values import check_values, check_weights
+
+__all__ = [
+    "batch_numbers",
+    "check",
+    "check_columns",
+    "check_disk",
+    "check_filled",
+    "check_held_out",
+    "check_keys",
+    "check_lengths",
+    "check_prompts",
+    "check_prompts_fill_a_batch",
+    "check_rewards",
+    "check_values",
+    "check_weights",
+    "checkpoint_bytes",
+    "dry_run",
+    "meanings",
+    "read_rows",
+    "updates",
+]

@@ -1,0 +1,174 @@
+"""What makes two runs equal: settings, rows, rewards, base weights and library versions, as a dict of plain values.
+
+A checkpoint keeps the fingerprint of its run. A run with another one would not go on with that run's curve.
+"""
+
+import functools
+import hashlib
+import inspect
+import json
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import CodeType
+
+from grpo_nb.rewards import contract
+
+STACK = ("grpo_nb", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "vllm")
+OF_A_PLACE = ("base_model_name_or_path", "revision", "inference_mode")  # keys of an adapter: where its base lies
+DIGESTED = ("code of reward",)  # sections of hashes, which say nothing to a reader
+# Settings that change what is written and where, not what is learned.
+OF_NO_EFFECT = (
+    "save_", "log", "push_", "hub_", "report_to", "output_dir", "run_name", "disable_tqdm", "project", "trackio",
+)  # fmt: skip
+
+
+def fingerprint(args, rows: Sequence[dict], rewards: Sequence[Callable], model, tokenizer) -> dict[str, dict]:
+    """Everything on which the curve of a run depends, in sections whose entries can be compared one by one.
+
+    Args:
+        args: the trainer's `GRPOConfig` or `SFTConfig`.
+        rows: the training rows; their order counts.
+        rewards: the functions themselves. Their code counts, not their comments, with the plain values and the
+            functions of their own module (or notebook) that they use.
+        model: as it is before the first step; its parameters count, sampled at 64 places each.
+        tokenizer: its chat template counts.
+    """
+    texts = [json.dumps(row, sort_keys=True, default=str) for row in rows]
+    adapters = {name: _plain(config.to_dict()) for name, config in getattr(model, "peft_config", {}).items()}
+    return {
+        "setting": settings(args),
+        "adapter": {f"{name} {key}": c[key] for name, c in adapters.items() for key in c if key not in OF_A_PLACE},
+        "data set": {"rows": len(texts), "content": _digest("\n".join(texts))},
+        "code of reward": {f"{i}. {_name(reward)}": _digest(_code(reward)) for i, reward in enumerate(rewards, 1)},
+        "starting weights": {"content": _weights(model)},
+        "chat template": {"content": _digest(str(getattr(tokenizer, "chat_template", "")))},
+        "version": versions(),
+    }
+
+
+def settings(args) -> dict:
+    """The settings of a trainer that change what is learned."""
+    return _plain({key: value for key, value in args.to_dict().items() if not key.startswith(OF_NO_EFFECT)})
+
+
+def differences(before: dict, after: dict) -> list[str]:
+    """The entries of two fingerprints that differ, in words.
+
+    >>> differences({"setting": {"max_steps": 50}}, {"setting": {"max_steps": 60}})
+    ['setting max_steps: 50 → 60']
+    """
+    found = []
+    for section in before | after:
+        old, new = before.get(section, {}), after.get(section, {})
+        for key in old | new:
+            if old.get(key) == new.get(key):
+                continue
+            change = f": {old.get(key, 'absent')} → {new.get(key, 'absent')}"
+            found.append(f"{section} {key}" + ("" if section in DIGESTED or key == "content" else change))
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """What the last bits of a sum depend on: instructions of the processor, accelerator, number of threads."""
+    import torch
+
+    card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {"processor": processor, "gpu": card, "threads": torch.get_num_threads()}
+
+
+def _plain(value):
+    """As JSON would give it back, so that a stored fingerprint equals a fresh one: sets in order, odd ones by type."""
+    return json.loads(json.dumps(value, sort_keys=True, default=_as_json))
+
+
+def _as_json(odd):
+    if isinstance(odd, bytes):
+        return odd.hex()
+    return sorted(map(repr, odd)) if isinstance(odd, (set, frozenset)) else type(odd).__name__
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf8", "surrogatepass")).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries of `STACK` that are installed."""
+    found = {"python": platform.python_version()}
+    for name in STACK:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _name(reward) -> str:
+    return reward if isinstance(reward, str) else contract.name_of(reward)
+
+
+def _code(thing, seen: tuple = ()) -> str:
+    """What a callable does, as text: byte code, names and constants, and all that it brings along.
+
+    Followed are partial arguments, bound objects and their attributes, defaults, closures (and so what a decorator
+    wraps), the plain globals that it reads, and the functions of its own module.
+    """
+    holder = getattr(thing, "__self__", thing)
+    if any(known is holder for known in seen):
+        return _name(thing)  # followed already: a recursive function, an object that holds its own method
+    seen = (*seen, holder)
+    if isinstance(thing, functools.partial):
+        return repr([_code(thing.func, seen), [_value(a, seen) for a in thing.args], _value(thing.keywords, seen)])
+    if inspect.ismethod(thing):
+        return repr([_code(thing.__func__, seen), _value(getattr(thing.__self__, "__dict__", {}), seen)])
+    if not inspect.isfunction(thing):
+        call = inspect.getattr_static(type(thing), "__call__", None)
+        if not inspect.isfunction(call):
+            return _name(thing)
+        return repr([_code(call, seen), _value(getattr(thing, "__dict__", {}), seen)])
+    around = {name: thing.__globals__[name] for name in _names(thing.__code__) if name in thing.__globals__}
+    ours = {name: value for name, value in around.items() if _is_ours(value, thing.__module__)}
+    inner = inspect.getclosurevars(thing).nonlocals
+    brought = [ours, dict(inner), list(thing.__defaults__ or ()), dict(thing.__kwdefaults__ or {})]
+    return repr([_code_parts(thing.__code__), [_value(item, seen) for item in brought]])
+
+
+def _is_ours(value, module: str) -> bool:
+    """Whether a global is a plain value, or a function of the same module; of others the version counts."""
+    if inspect.isfunction(value):
+        return value.__module__ == module
+    return isinstance(value, (int, float, str, bytes, tuple, list, dict, set, frozenset, type(None), functools.partial))
+
+
+def _value(value, seen: tuple):
+    """A value as text that is the same in every process: no addresses, sets and dicts in order.
+
+    An object counts by its type only: a model or a client that a reward holds may be large, or hold itself.
+    """
+    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial):
+        return _code(value, seen)
+    if isinstance(value, dict):
+        return sorted((repr(key), _value(item, seen)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return [_value(item, seen) for item in value]
+    return repr(_plain(value))
+
+
+def _names(code: CodeType) -> set[str]:
+    """The globals and attributes that a function names, in its comprehensions and inner functions too."""
+    return {*code.co_names}.union(*(_names(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+
+
+def _code_parts(code: CodeType) -> list:
+    constants = [_code_parts(c) if isinstance(c, CodeType) else repr(_plain(c)) for c in code.co_consts]
+    return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
+
+
+def _weights(model) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode() + sample.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,127 @@
+"""A run: its folder, metrics.jsonl always, SwanLab offline by default, a live table in the notebook.
+
+The JSONL file is the source of every figure: one line per logged step, on the disk before the next one starts, so that
+a killed kernel loses nothing.
+"""
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+from grpo_nb.runs import callbacks, dashboards, files
+
+MODES = ("off", "offline", "online")
+SCHEMA = 1  # of a line of metrics.jsonl: {"schema", "step", and the metrics under TRL's names}
+
+
+def outputs_dir() -> Path:
+    """Folder for everything that runs write: GRPO_NB_OUTPUTS, or `outputs` beside the notebook."""
+    return Path(os.environ.get("GRPO_NB_OUTPUTS") or "outputs")
+
+
+class Run:
+    """One training run: its folder, the callbacks that fill it, and what they wrote.
+
+    Args:
+        name: folder below `outputs_dir()/<profile>/`, also the SwanLab experiment; letters, digits, '-', '_' and '.'.
+        profile: from `profiles.current()`.
+        mode: SwanLab "off", "offline" or "online"; None reads GRPO_NB_TRACK, else "offline". Online needs the secret
+            SWANLAB_API_KEY and falls back to offline without it.
+    """
+
+    def __init__(self, name: str, profile: SimpleNamespace, *, mode: str | None = None):
+        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or ".." in name:
+            raise ValueError(
+                f"a run's name must be letters, digits, '-', '_' and '.' (got {name!r}). Try 'grpo-seed0'."
+            )
+        mode = mode or os.environ.get("GRPO_NB_TRACK") or "offline"
+        if mode not in MODES:
+            raise ValueError(f"the tracking mode must be one of {', '.join(MODES)} (got {mode!r}). Try 'offline'.")
+        self.name, self.profile, self.mode = name, profile, mode
+        self.folder = outputs_dir() / profile.name / name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise OSError(
+                f"the folder of a run must be writable (got {error.strerror} for {self.folder}). "
+                "Set GRPO_NB_OUTPUTS to a folder on a disk with room."
+            ) from error
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def callbacks(self) -> list:
+        """Listeners for a trainer: the JSONL writer, the live table, and SwanLab, which reads what the writer wrote."""
+        guests = dashboards.guests(self.name, self.folder / "swanlog", self.mode)
+        return [JsonlWriter(self.metrics_path), callbacks.LiveTable(title=self.name), *guests]
+
+    def rows(self) -> list[dict]:
+        """The logged metrics so far, one dict per step, TRL's names."""
+        return read_jsonl(self.metrics_path)
+
+    def save_summary(self, summary: dict) -> Path:
+        """Write `summary.json` (held-out accuracy before and after, …) beside the metrics, whole or not at all."""
+        return files.write_text(self.folder / "summary.json", json.dumps(summary, indent=1))
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Every complete line of a metrics file; a half line at the end (a killed run) is left out.
+
+    Raises: ValueError if a line was written in a newer layout than this package reads.
+    """
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf8").split("\n")[:-1]]
+    newest = max((row.get("schema", 1) for row in rows), default=SCHEMA)
+    if newest > SCHEMA:
+        raise ValueError(
+            f"{path.name} must be of schema {SCHEMA} or older (got schema {newest}). Update grpo_nb to read it."
+        )
+    return [{key: value for key, value in row.items() if key != "schema"} for row in rows]
+
+
+class JsonlWriter(callbacks.Callback):
+    """Append each log to `path`, one JSON object per line, on the disk before the next step; NaN and infinity are null.
+
+    A run that starts anew keeps its predecessor as `metrics.previous.jsonl`. One that resumes after step k begins with
+    the lines up to k, as its checkpoint remembers them, and takes the steps after k again.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        told = [_row(log["step"], log) for log in state.log_history if "train_runtime" not in log]
+        try:
+            found = read_jsonl(self.path)
+        except ValueError:  # torn somewhere: kept for a human to look at
+            found = [{}]
+        if found and (not told or found[: len(told)] != told):
+            self.path.replace(self.path.with_name("metrics.previous.jsonl"))
+        if not told:
+            (self.path.parent / "summary.json").unlink(missing_ok=True)  # it told of the predecessor
+        files.write_text(self.path, "".join(_line(row) + "\n" for row in told))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs is None or "train_runtime" in logs or not state.is_world_process_zero:
+            return  # nothing, the closing summary (no step), or another process's copy
+        files.append_line(self.path, _line(_row(state.global_step, logs)))
+
+
+def _row(step: int, log: dict) -> dict:
+    return {"step": step, **{key: _json_number(value) for key, value in log.items() if key != "step"}}
+
+
+def _line(row: dict) -> str:
+    return json.dumps({"schema": SCHEMA, **row})
+
+
+def _json_number(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value

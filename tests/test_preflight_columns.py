@@ -1,0 +1,218 @@
+"""Rows, prompts, lengths and what the rewards read: what is refused, and what is let pass."""
+
+import functools
+import re
+
+import pytest
+from datasets import Dataset
+
+from grpo_nb import data, models, preflight, profiles, rewards
+from grpo_nb.preflight import context_lengths, prompts
+
+USER = {"role": "user", "content": "What is 1+1?"}
+ROWS = [{"prompt": [{"role": "system", "content": "Add."}, USER], "answer": "2"}, {"prompt": [USER], "answer": "2"}]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    profile = profiles.current("ci")
+    rows = data.load_task({**profile.task, "num_train": 300, "num_held_out": 1})[0]
+    return models.tiny_tokenizer(rows, system_prompt="Show your work.")
+
+
+# Rows.
+def test_a_dataset_is_read_as_its_rows():
+    assert preflight.read_rows(Dataset.from_list(ROWS)) == ROWS and preflight.read_rows(ROWS) is ROWS
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sentence"),
+    [
+        ({"train": ROWS}, r"not a dict of splits \(got the keys 'train'\). Pass one of them: dataset\['train'\]"),
+        ("train.jsonl", r"a list of dicts or a datasets.Dataset \(got str\)"),
+        ((row for row in ROWS), r"\(got generator\)"),
+        ([ROWS[0], "What is 1+1?"], r"row 1 must be a dict of columns \(got str 'What is 1\+1\?'\)"),
+    ],
+)
+def test_what_holds_no_rows_is_refused(dataset, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        preflight.read_rows(dataset)
+
+
+# Prompts.
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [USER],
+        [{"role": "system", "content": ""}, USER],
+        [USER, {"role": "assistant", "content": "2"}, USER],
+        [{"role": "user", "content": "Füge 1 und 1 zusammen: ½ 一 💥", "name": None}],
+    ],
+)
+def test_legal_messages_pass(prompt):
+    assert preflight.check_prompts([{"prompt": prompt}]) == {"repeated_prompts": 0, "crlf_prompts": 0}
+
+
+def test_text_prompts_pass():
+    preflight.check_prompts([{"prompt": "1+1?"}, {"prompt": "2+2?\n"}])
+
+
+def test_what_is_odd_but_legal_is_counted():
+    odd = [{"prompt": text} for text in ("1+1?", "1+1?", "2+2?\r\nTell me.", "1+1?", "2 + 2?")]
+    assert preflight.check_prompts(odd) == {"repeated_prompts": 2, "crlf_prompts": 1}
+    twice = [{"prompt": [{"role": "system", "content": f"{n}"}, USER]} for n in range(2)]
+    assert preflight.check_prompts(twice)["repeated_prompts"] == 1, "the system turn is no part of the question"
+
+
+def test_a_row_without_the_column_is_named():
+    with pytest.raises(ValueError, match=r"row 1, column 'prompt', must hold text or messages \(got None\)"):
+        preflight.check_prompts([*ROWS[:1], {"answer": "2"}])
+
+
+# Held-out rows.
+def test_a_held_out_question_is_found_whatever_its_case_and_space():
+    asked, other = [{**USER, "content": "what is\n1+1?"}], [{**USER, "content": "2+2?"}]
+    train = [{"prompt": other}, {"prompt": [USER]}]
+    test = [{"prompt": [{**USER, "content": "3+3?"}]}, {"prompt": [{"role": "system", "content": "x"}, *asked]}]
+    with pytest.raises(ValueError, match=r"\(got 1 of 2 prompts in both: row 1 is held-out row 1\)"):
+        preflight.check_held_out(train, test)
+    preflight.check_held_out(train, test[:1])
+
+
+def test_a_broken_held_out_row_is_named_as_one():
+    with pytest.raises(ValueError, match="^held-out row 0, column 'prompt', must ask something"):
+        preflight.check_held_out(ROWS, [{"prompt": " "}])
+    with pytest.raises(ValueError, match="held_out needs the column 'prompt' .*Rename problem to prompt"):
+        preflight.check_held_out(ROWS, [{"problem": "1+1?"}])
+
+
+# Lengths.
+def tokens_of(tokenizer, row: dict) -> int:
+    """As TRL counts them."""
+    return len(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False))
+
+
+def long_rows(*repeats: int) -> list[dict]:
+    return [{"prompt": [{"role": "user", "content": "one más 2 " * n}]} for n in repeats]
+
+
+def test_lengths_are_exact_with_a_tokenizer(tokenizer):
+    rows = long_rows(1, 9, 5)
+    longest, middle = tokens_of(tokenizer, rows[1]), tokens_of(tokenizer, rows[2])
+    preflight.check_lengths(rows, context=longest + 10, completion=10, tokenizer=tokenizer)
+    with pytest.raises(ValueError) as error:
+        preflight.check_lengths(rows, context=longest + 9, completion=10, tokenizer=tokenizer)
+    assert re.search(rf"row 1, .* \(got {longest}, and 1 such rows\). Try max_completion_length = 9,", str(error.value))
+    preflight.check_lengths(rows, context=longest + 9, completion=9, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="and 2 such rows"):
+        preflight.check_lengths(rows, context=middle + 9, completion=10, tokenizer=tokenizer)
+
+
+def test_the_advice_of_dropping_long_rows_holds(tokenizer):
+    rows = long_rows(1, 9, 5)
+    context = tokens_of(tokenizer, rows[2]) + 9  # row 2 is one token too long
+    with pytest.raises(ValueError) as error:
+        preflight.check_lengths(rows, context=context, completion=10, tokenizer=tokenizer)
+    limit = int(re.search(r"data.keep_short\(rows, tokenizer, max_tokens=(\d+)\)", str(error.value))[1])
+    kept, _ = data.keep_short(rows, tokenizer, max_tokens=limit)
+    preflight.check_lengths(kept, context=context, completion=10, tokenizer=tokenizer)
+
+
+def test_without_a_tokenizer_only_what_is_certain_is_refused(tokenizer):
+    """The lower bound stays below the true count, also with accents in two code points and tags that are one token."""
+    texts = ["one más 2 " * 9, "e\u0301te\u0301 " * 9, "<end_working_out><SOLUTION> " * 9, "don't, 1234 (x²) _a_b " * 9]
+    rows = [{"prompt": [{"role": "user", "content": text}]} for text in texts]
+    for (number, at_least), row in zip(context_lengths._at_least(rows, 1), rows, strict=True):
+        content = len(tokenizer(row["prompt"][0]["content"], add_special_tokens=False)["input_ids"])
+        assert at_least <= content, texts[number]
+    assert [at_least for _, at_least in context_lengths._at_least(rows[:3], 1)] == [27, 9, 0], (
+        "one, más, 2; été; only tags"
+    )
+    preflight.check_lengths(rows[:1], context=37, completion=10)
+    with pytest.raises(ValueError, match=r"so it may have 26 \(got at least 27, and 1 such rows\). Drop long rows"):
+        preflight.check_lengths(rows[:1], context=36, completion=10)
+
+
+def test_text_prompts_have_no_template(tokenizer):
+    preflight.check_lengths([{"prompt": "1+1?"}], context=14, completion=10, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=r"\(got 4, "):
+        preflight.check_lengths([{"prompt": "1+1?"}], context=13, completion=10, tokenizer=tokenizer)
+
+
+# Rewards.
+def good(completions, answer, **columns):
+    return [0.0] * len(completions)
+
+
+class Judge:
+    def __call__(self, completions, **columns):
+        return [0.0] * len(completions)
+
+
+def everything_by_name(prompts, completions, completion_ids, answer, trainer_state, log_extra, log_metric):
+    return [0.0] * len(completions)
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [good, rewards.check_answer, rewards.match_format_exactly],
+        [functools.partial(good, answer=["2"])],
+        [Judge()],
+        [everything_by_name],
+        [lambda **columns: []],
+    ],
+)
+def test_legal_rewards_pass(functions):
+    preflight.check_rewards(functions, ROWS)
+
+
+def responses(prompts, responses, **columns): ...
+def prompt(prompt, completions, **columns): ...
+def narrow(completions, answer): ...
+def hidden(completions, /, **columns): ...
+def unknown(completions, difficulty, **columns): ...
+def solution(completions, solution, **columns): ...
+
+
+@pytest.mark.parametrize(
+    ("functions", "sentence"),
+    [
+        ([], r"at least one function \(got none\). Try \[rewards.check_answer\]"),
+        (good, r"rewards must be a list \(got good\). Write \[good\]"),
+        ("check_answer", r"rewards must be a list \(got 'check_answer'\)"),
+        (["check_answer"], r"a reward must be a function \(got 'check_answer'\)"),
+        ([good, functools.partial(good)], r"different names, .* \(got good 2 times\)"),
+        ([responses], r"\(got responses\). Write completions instead of responses"),
+        ([prompt], r"\(got prompt\). Write prompts instead of prompt"),
+        ([solution], r"the reward solution needs the column 'solution' \(got 'prompt', 'answer'\)"),
+        ([narrow], r"the reward narrow must take everything .* no room for completion_ids, log_extra, log_metric, p"),
+        ([unknown], r"the reward unknown needs the column 'difficulty' \(got 'prompt', 'answer'\)"),
+    ],
+)
+def test_rewards_that_trl_could_not_call_are_refused(functions, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        preflight.check_rewards(functions, ROWS)
+
+
+@pytest.mark.parametrize("name", ["prompts", "completions", "completion_ids", "trainer_state", "log_metric"])
+def test_columns_named_as_trls_own_arguments_are_refused(name):
+    with pytest.raises(ValueError, match=rf"\(got {name}\). Rename it, for example to my_{name}"):
+        preflight.check_rewards([good], [{**row, name: 1} for row in ROWS])
+
+
+@pytest.mark.parametrize("answer", [None, float("nan")])
+def test_an_answer_that_is_missing_in_one_row_is_named(answer):
+    with pytest.raises(ValueError, match=rf"row 1, column 'answer', must have .* reward good .* \(got {answer}\)"):
+        preflight.check_rewards([good], [ROWS[0], {**ROWS[1], "answer": answer}])
+    preflight.check_rewards([Judge()], [ROWS[0], {**ROWS[1], "answer": answer}])  # nobody reads it
+
+
+def test_numbers_of_two_types_are_one_kind():
+    preflight.check_rewards([good], [{**ROWS[0], "answer": 2}, {**ROWS[1], "answer": 2.5}])
+    with pytest.raises(ValueError, match=r"one kind of value \(got 2 in row 0 and '2' in row 1\)"):
+        preflight.check_rewards([good], [{**ROWS[0], "answer": 2}, ROWS[1]])
+
+
+def test_the_question_is_what_the_user_asks():
+    assert prompts.question(ROWS[0]["prompt"]) == prompts.question(ROWS[1]["prompt"]) == "What is 1+1?"

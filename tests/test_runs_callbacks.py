@@ -1,0 +1,66 @@
+"""The live table shows what the run has logged, however the run ends; a listener answers every event."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from grpo_nb.runs import callbacks
+
+
+class Shown:
+    """Stands for IPython's display handle."""
+
+    def __init__(self):
+        self.page = ""
+
+    def update(self, shown):
+        self.page = shown.data
+
+
+def state(step: int, history=()) -> SimpleNamespace:
+    return SimpleNamespace(global_step=step, max_steps=10, log_history=list(history))
+
+
+def table_after(steps: int) -> callbacks.LiveTable:
+    table = callbacks.LiveTable("run <b>", every=5)
+    table.on_train_begin(None, state(0), None)
+    table.handle = Shown()
+    for step in range(1, steps + 1):
+        table.on_log(None, state(step), None, logs={"reward": float(step)})
+    return table
+
+
+def test_every_fifth_step_is_drawn_and_the_title_is_text():
+    assert table_after(4).handle.page == ""
+    page = table_after(5).handle.page
+    assert "run &lt;b&gt;: step 5 of 10" in page and re.findall(r">(\d\.000)<", page) == [
+        f"{n}.000" for n in range(1, 6)
+    ]
+
+
+def test_a_run_that_a_guard_stops_shows_its_last_steps():
+    table = table_after(3)
+    table.on_stop(ValueError("constant reward"))
+    assert ">3.000<" in table.handle.page
+
+
+def test_stopped_before_the_first_step_there_is_nothing_to_show():
+    table = table_after(0)
+    table.on_stop(ValueError())
+    table.on_train_end(None, state(0), None)
+    assert table.handle.page == ""
+
+
+def test_a_resumed_run_begins_with_what_was_logged_before():
+    table = callbacks.LiveTable()
+    table.on_train_begin(None, state(2, [{"step": 1, "reward": 1.0}, {"step": 2, "reward": 2.0}]), None)
+    table.handle = Shown()
+    table.on_train_end(None, state(2), None)
+    assert ">1.000<" in table.handle.page and ">2.000<" in table.handle.page
+
+
+def test_a_listener_answers_every_event_and_nothing_else():
+    assert callbacks.Callback().on_prediction_step(1, two=2) is None
+    with pytest.raises(AttributeError):
+        _ = callbacks.Callback().state

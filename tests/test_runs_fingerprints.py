@@ -1,0 +1,175 @@
+"""Equal runs have equal fingerprints, also in another process; every difference is named."""
+
+import functools
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from grpo_nb.runs import fingerprints
+
+TWO = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+
+
+def paid(completions, **columns):
+    return [float(completion in {"a", "b", "c", "d"}) for completion in completions]
+
+
+def of(rows=({"prompt": "1+1?"},), rewards=(paid,), model=TWO, template="{{ messages }}", **settings):
+    arguments = SimpleNamespace(to_dict=lambda: {"learning_rate": 1e-3, "output_dir": "here", **settings})
+    return fingerprints.fingerprint(arguments, rows, rewards, model, SimpleNamespace(chat_template=template))
+
+
+def test_where_a_run_writes_does_not_count():
+    assert fingerprints.differences(of(), of(output_dir="there", save_steps=3, logging_dir="x", run_name="y")) == []
+
+
+def adapted(alpha: int):
+    """A stand-in for a PEFT model: the configuration is what is read."""
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.ones_(model.weight), torch.nn.init.ones_(model.bias)
+    model.peft_config = {
+        "default": SimpleNamespace(to_dict=lambda: {"lora_alpha": alpha, "target_modules": {"q", "k"}})
+    }
+    return model
+
+
+def test_each_difference_is_named():
+    def paid_double(completions, **columns):
+        return [2 * float(completion in {"a", "b", "c", "d"}) for completion in completions]
+
+    paid_double.__name__ = "paid"
+    frozen = torch.nn.Linear(3, 4).requires_grad_(False)
+    other = torch.nn.Linear(3, 4).requires_grad_(False)
+    for before, after, named in [
+        (of(), of(learning_rate=1e-4), "setting learning_rate: 0.001 → 0.0001"),
+        (of(), of(beta=0.1), "setting beta: absent → 0.1"),
+        (of(), of(rows=[{"prompt": "1+1?"}, {"prompt": "2+2?"}]), "data set rows: 1 → 2"),
+        (of(), of(rows=[{"prompt": "1+2?"}]), "data set content"),
+        (of(), of(rewards=[paid_double]), "code of reward 1. paid"),
+        (of(), of(rewards=[paid, paid]), "code of reward 2. paid"),
+        (of(model=frozen), of(model=other), "starting weights content"),
+        (of(), of(template="{{ other }}"), "chat template content"),
+        (of(model=adapted(16)), of(model=adapted(32)), "adapter default lora_alpha: 16 → 32"),
+    ]:
+        assert named in "; ".join(fingerprints.differences(before, after))
+
+
+def test_the_order_of_rows_counts():
+    rows = [{"prompt": "1+1?"}, {"prompt": "2+2?"}]
+    assert of(rows=rows) != of(rows=rows[::-1])
+
+
+WEIGHT = 2.0
+
+
+def helper(value):
+    return value * WEIGHT
+
+
+class Scorer:
+    def __init__(self, bonus):
+        self.bonus = bonus
+
+    def __call__(self, completions, **columns):
+        return [self.bonus for _ in completions]
+
+    def method(self, completions, **columns):
+        return [self.bonus for _ in completions]
+
+
+def weighted(completions, weight=1.0, **columns):
+    return [helper(weight) for _ in completions]
+
+
+def decorated(factor):
+    def decorate(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return [factor * score for score in function(*args, **kwargs)]
+
+        return wrapper
+
+    return decorate
+
+
+def defaulted(completions, h=helper, allowed=frozenset({"a", "b", "c"}), table={"x": [1]}, **columns):  # noqa: B006
+    return [h(float(c in allowed)) + len(table) for c in completions]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (functools.partial(weighted, weight=1), functools.partial(weighted, weight=-1)),
+        (Scorer(1.0), Scorer(2.0)),
+        (Scorer(1.0).method, Scorer(2.0).method),
+        (decorated(1)(weighted), decorated(2)(weighted)),
+        (decorated(1)(weighted), decorated(1)(paid)),
+        ("a/reward-model", "another/reward-model"),
+    ],
+)
+def test_all_that_a_reward_brings_along_counts(one, other):
+    assert fingerprints._code(one) != fingerprints._code(other)
+
+
+class Judge:
+    """Holds a model, itself, and its own method: what is followed must end."""
+
+    def __init__(self, bonus):
+        self.bonus, self.model = bonus, torch.nn.Sequential(torch.nn.Linear(2, 2))
+        self.friends = [self, self.judge]
+
+    def __call__(self, completions, **columns):
+        return self.judge(completions)
+
+    def judge(self, completions, **columns):
+        return [self.bonus for _ in completions]
+
+
+class Slotted:
+    __slots__ = ()
+
+    def judge(self, completions, **columns):
+        return [0.0 for _ in completions]
+
+
+def countdown(completions, **columns):
+    return [0.0, *countdown(completions[1:])] if completions else []
+
+
+def test_what_a_reward_holds_is_followed_to_an_end():
+    one, other = Judge(1.0), Judge(2.0)
+    for ours, theirs in [(one, other), (one.judge, other.judge)]:
+        assert fingerprints._code(ours) == fingerprints._code(ours) != fingerprints._code(theirs)
+    assert "judge" not in fingerprints._code(functools.partial(weighted, weight=one)), "an object counts by its type"
+    assert fingerprints._code(Slotted().judge) and fingerprints._code(countdown)
+
+
+@pytest.mark.parametrize("name", ["WEIGHT", "helper"])
+def test_what_a_reward_reads_from_its_module_counts(name, monkeypatch):
+    before = fingerprints._code(weighted)
+    monkeypatch.setitem(globals(), name, 3.0 if name == "WEIGHT" else lambda value: value)
+    assert fingerprints._code(weighted) != before
+
+
+def test_what_a_reward_closes_over_counts():
+    def at_most(limit):
+        return lambda completions, **columns: [float(len(c) <= limit) for c in completions]
+
+    assert of(rewards=[at_most(3)]) == of(rewards=[at_most(3)])
+    assert of(rewards=[at_most(3)]) != of(rewards=[at_most(4)])
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_the_code_of_a_reward_has_one_digest_in_every_process(hash_seed):
+    """A set among its constants has another order in each process."""
+    code = (
+        "from tests import test_runs_fingerprints as t; from grpo_nb.runs import fingerprints as f; "
+        "print(f._digest(f._code(t.paid)), f._digest(f._code(t.defaulted)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": hash_seed}, check=True
+    )
+    assert ran.stdout.split() == [fingerprints._digest(fingerprints._code(reward)) for reward in (paid, defaulted)]

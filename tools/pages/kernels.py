@@ -1,0 +1,120 @@
+"""docs/kernels.md and the README's sentences, from the records of `benchmarks.head` and `benchmarks.steps`.
+
+`python -m tools.pages.kernels` writes the page; a test compares page and README with the records.
+"""
+
+import json
+from pathlib import Path
+
+from benchmarks import steps
+from benchmarks.head import report
+from grpo_nb.runs import files
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "kernels.md"
+TEXT = """\
+# What the kernels cost, beside their peers
+
+Written by `python -m tools.pages.kernels` from `results/head.json` and `results/steps.json`, which `make bench`
+measures anew. The best number of a column is bold, whoever it belongs to. Peers are loaded from the wheels of their
+releases and run by turns with ours, on the same inputs.
+
+## The loss head on a CPU
+
+Log-probs, GRPO's loss (dapo) and its gradient: 416 scored tokens among 1,024 positions, H = 576, V = 32,768, float32,
+one thread. Memory is what the allocator held at most, above the inputs. Errors are against float64 autograd: relative
+for gradients, in nats for log p. *Entropy*: whether a method computes it too. Unsloth trains on cards only: what runs
+here is the path that its code falls back to.
+
+![Left: time and memory of every method, frozen head. Right: ours, by the size of a tile.](../notebooks/img/head.svg)
+
+{head}
+
+## The size of a tile
+
+*direction* is given 2 MiB, which a core's cache holds: larger tiles cost memory and buy no time. *fused* keeps whole
+rows of logits and needs enough of them for its products: 16 MiB, the price of `dW` in the same pass. It never takes
+fewer than 4 rows, which would round more.
+
+{sweep}
+
+## A step of GRPO on a CPU
+
+The cpu profile, {seeds} seeds, {threads}; the first {warm_up} steps of a run are not counted. `TRL` is its own trainer,
+the other rows turn on switches of `kernels.trainer.KernelGRPOTrainer`. Columns: milliseconds of a step and its parts.
+What the switches leave out depends on the run: here {dead} of the groups were dead, and a policy that is nearly sure
+repeats itself.
+
+![Left: the parts of a step. Right: the reward of every run, and the means.](../notebooks/img/steps.svg)
+
+{steps}
+
+## On a card
+
+{card} `python -m benchmarks.head cuda` measures these cells on a machine with an NVIDIA card.
+
+{cuda}
+
+Machine and versions: {machine}.
+"""
+
+
+def records() -> tuple[dict, dict]:
+    """(head, steps) as they were recorded."""
+    folder = ROOT / "benchmarks" / "results"
+    return tuple(json.loads((folder / f"{name}.json").read_text(encoding="utf8")) for name in ("head", "steps"))
+
+
+def sentences(head: dict, whole: dict) -> list[str]:
+    """What the README says of the two records."""
+    frozen = {row["method"]: row for row in head["cpu"]["cells"][0]["rows"]}
+    ours, naive, newest = (
+        frozen[name] for name in ("grpo_nb, direction", "naive logits", "TRL 1.16 on a CPU: every position")
+    )
+    rows = {row["kind"]: row for row in whole["summary"]}
+    fast, stock = rows[steps.ALL], rows[steps.STOCK]
+    ends = [f"{min(row['sampled']):.1%} … {max(row['sampled']):.1%}" for row in (fast, stock)]
+    return [
+        f"{ours['s'] / naive['s']:.2f} × the time of full logits and {ours['s'] / newest['s']:.2f} × that of TRL 1.16, "
+        f"which on a CPU scores all {head['cpu']['cells'][0]['positions']:,} places, with {ours['extra_mib']:.1f} MiB "
+        f"beside the inputs instead of {naive['extra_mib']:.0f} and {newest['extra_mib']:,.0f}",
+        f"{fast['speed']:.1f} × the steps per second of TRL's own trainer ({fast['steps_per_s']:.2f} against "
+        f"{stock['steps_per_s']:.2f}) with {_dead(whole)} of the groups dead, right "
+        f"answers at the end {ends[0]} ({ends[1]})",
+    ]
+
+
+def page(head: dict, whole: dict) -> str:
+    """The page: every cell, and what was not measured."""
+    cpu, cuda = head["cpu"], head["cuda"]
+    is_measured = any("s" in row for cell in cuda["cells"] for row in cell["rows"])
+    return TEXT.format(
+        head=report.tables(cpu),
+        sweep=report.table(cpu["sweep"], report.columns_of(cpu["sweep"], "cpu")),
+        seeds=len(whole["runs"]) // len(whole["summary"]),
+        threads="one thread" if whole["threads"] == 1 else f"{whole['threads']} threads",
+        warm_up=whole["warm_up_steps"],
+        steps=steps.table(whole["summary"]),
+        dead=_dead(whole),
+        card="" if is_measured else "No card was at hand: nothing here has been measured, and nothing is claimed.",
+        cuda=report.tables(cuda)
+        if is_measured
+        else "Cells: " + "; ".join(cell["title"] for cell in cuda["cells"]) + ".",
+        machine=" · ".join(f"{key} {value}" for key, value in {**cpu["machine"], **cpu["versions"]}.items() if value),
+    )
+
+
+def _dead(whole: dict) -> str:
+    """Least and largest share of dead groups in a run of TRL's own trainer."""
+    shares = [run["dead_groups"] for run in whole["runs"] if run["kind"] == steps.STOCK]
+    return f"{min(shares):.0%} … {max(shares):.0%}"
+
+
+def main() -> None:
+    """Write the page, say the sentences."""
+    files.write_text(PAGE, page(*records()))
+    print(*sentences(*records()), f"wrote {PAGE}", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
