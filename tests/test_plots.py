@@ -1,6 +1,7 @@
 """Pictures draw the numbers they were given; model text reaches a page as text."""
 
 import base64
+import functools
 import html.parser
 import io
 import re
@@ -13,7 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from grpo_nb import batchflow, plots
-from grpo_nb.plots import films
+from grpo_nb.plots import films, flows, windows
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -181,115 +182,119 @@ FLOWS = {
 }
 
 
-@pytest.fixture(params=FLOWS)
-def flow(request):
-    prompts, settings = FLOWS[request.param]
+@functools.cache
+def plan_of(name: str) -> batchflow.Plan:
+    prompts, settings = FLOWS[name]
     return batchflow.plan(prompts, **settings)
 
 
-def numbered(figure) -> list:
-    """The texts that stand on a cell: whole numbers on a plate of a colour."""
-    found = [text for text in figure.axes[0].texts if text.get_bbox_patch()]
-    return [text for text in found if to_hex(text.get_bbox_patch().get_facecolor()) != "#ffffff"]
+@pytest.fixture(params=FLOWS)
+def flow(request):
+    return plan_of(request.param)
 
 
-def columns_of(figure) -> list[float]:
-    return sorted({text.get_position()[0] for text in numbered(figure)})
+@functools.cache
+def drawn(plan) -> flows.Drawing:
+    """What `plot_batch_flow` makes its figure of: a cell for every completion, a rule for every optimizer step."""
+    return flows.draw(windows.window_of(plan, generations=2))
 
 
-def drawn_steps(plan, figure) -> tuple:
-    return plan.micro_steps[: len(columns_of(figure))]
-
-
-def numbers_drawn(figure) -> list[list[int]]:
+def numbers_drawn(drawing) -> list[list[int]]:
     """For each column from the left, the numbers from above."""
     columns: dict[float, list] = {}
-    for text in sorted(numbered(figure), key=lambda text: text.get_position()):
-        columns.setdefault(text.get_position()[0], []).append(int(text.get_text()))
+    for cell in sorted(drawing.cells, key=lambda cell: cell.text.get_position()):
+        columns.setdefault(cell.text.get_position()[0], []).append(int(cell.text.get_text()))
     return list(columns.values())
+
+
+def labels(figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_example_three_by_hand():
     """Groups of four in micro-steps of three; process after process it would be one line: 0 0 0 0 1 1 1 1 2 2 2 2."""
-    figure = plots.plot_batch_flow(batchflow.plan(6, **EXAMPLE_3))
+    drawing = drawn(batchflow.plan(6, **EXAMPLE_3))
     first = [[0, 0, 0], [0, 1, 1], [1, 1, 2], [2, 2, 2]]
-    assert numbers_drawn(figure) == first + [[3 + number for number in column] for column in first]
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts[:4] == ["round 0: 3 prompts × 4 completions", "round 1: 3 prompts × 4 completions", "step 0", "step 1"]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+    assert numbers_drawn(drawing) == first + [[3 + number for number in column] for column in first]
+    assert labels(drawing.figure)[:4] == [
+        *("round 0: 3 prompts × 4 completions", "round 1: 3 prompts × 4 completions", "step 0", "step 1")
+    ]
+    assert [label.get_text() for label in drawing.axes.get_yticklabels()] == [
         *("generation", "optimizer", "process 0", "micro-step")
     ]
-    assert figure.axes[0].get_xlabel() == "", "nothing is left out"
+    assert drawing.axes.get_xlabel() == "", "nothing is left out"
+
+
+def test_the_figure_is_the_drawing(flow):
+    figure, drawing = plots.plot_batch_flow(flow), drawn(flow)
+    assert labels(figure) == labels(drawing.figure)
+    assert len(figure.axes[0].patches) == len(drawing.axes.patches) > len(drawing.cells)
 
 
 def test_cells_are_the_plans(flow):
-    figure = plots.plot_batch_flow(flow)
+    """Time to the right, processes and their completions downward, each number on its own cell."""
+    drawing = drawn(flow)
     processes = min(flow.num_processes, 4)
-    rows = len(numbers_drawn(figure)[0]) // processes
-    expected = [[n for part in step.slices[:processes] for n in part[:rows]] for step in drawn_steps(flow, figure)]
-    assert numbers_drawn(figure) == expected and 1 <= rows <= flow.per_device_train_batch_size
+    rows = len(numbers_drawn(drawing)[0]) // processes
+    steps = flow.micro_steps[: len(numbers_drawn(drawing))]
+    expected = [[n for part in step.slices[:processes] for n in part[:rows]] for step in steps]
+    assert numbers_drawn(drawing) == expected and 1 <= rows <= flow.per_device_train_batch_size
+    assert [cell.prompt for cell in drawing.cells] == [number for column in expected for number in column]
+    for cell in drawing.cells:
+        (x, y), patch = cell.text.get_position(), cell.patch
+        assert patch.get_x() < x < patch.get_x() + patch.get_width()
+        assert patch.get_y() < y < patch.get_y() + patch.get_height()
+        assert cell.text.get_text() == str(cell.prompt)
 
 
-def test_cells_stand_on_their_patches(flow):
-    figure = plots.plot_batch_flow(flow)
-    filled = {
-        (patch.get_x() + 0.5, patch.get_y() + 0.5): patch.get_facecolor()
-        for patch in figure.axes[0].patches
-        if patch.get_fill() and patch.get_width() == patch.get_height() == 1 and patch.get_y() >= 0
-    }
-    assert len(filled) == len(numbered(figure))
-    assert all(filled[text.get_position()] == text.get_bbox_patch().get_facecolor() for text in numbered(figure))
-
-
-def test_lines_stand_where_the_optimizer_steps_are(flow):
-    figure = plots.plot_batch_flow(flow)
-    lines = [line.get_xdata()[0] for line in figure.axes[0].lines]
-    columns, steps = columns_of(figure), drawn_steps(flow, figure)
-    after = [sum(column < line for column in columns) - 1 for line in lines]
-    assert after == [i for i, step in enumerate(steps) if step.optimizer_update is not None]
-    assert all(line == columns[i] + 0.5 for line, i in zip(lines, after, strict=True))
-    expected = [str(step.optimizer_update) for step in steps if step.optimizer_update is not None]
-    labels = [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "right"]
-    assert [label.removeprefix("step ") for label in labels] == expected
+def test_a_line_follows_the_micro_step_that_ends_an_optimizer_step(flow):
+    drawing = drawn(flow)
+    places = {cell.step: cell.text.get_position()[0] for cell in drawing.cells}
+    ends = {step.optimizer_update: step.step for step in places if step.optimizer_update is not None}
+    assert list(drawing.rules) == list(ends)
+    for update, rule in drawing.rules.items():
+        left, right = rule.get_xdata()
+        assert left == right, "it stands upright"
+        assert [step for step in places if places[step] < left] == [s for s in places if s.step <= ends[update]]
+    named = [text.get_text() for text in drawing.axes.texts if text.get_ha() == "right"]
+    assert [label.removeprefix("step ") for label in named] == [str(update) for update in ends]
 
 
 def test_hatched_is_what_an_older_policy_sampled(flow):
-    figure = plots.plot_batch_flow(flow)
-    cells = [patch for patch in figure.axes[0].patches if patch.get_width() == patch.get_height() == 1]
-    hatches = {patch.get_x() + 0.5: patch.get_hatch() for patch in cells if patch.get_hatch()}
-    staleness = dict(zip(columns_of(figure), [step.staleness for step in drawn_steps(flow, figure)], strict=True))
-    assert {column for column, old in staleness.items() if old} == set(hatches)
-    assert {hatches[column] for column, old in staleness.items() if old == 1} <= {"////"}
-    assert {hatches[column] for column, old in staleness.items() if old > 1} <= {"xxxx"}
-    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert ("staleness" in names) == any(staleness.values())
-    hatched = [patch for patch in cells if patch.get_hatch()]
-    assert len(hatched) == sum(staleness[text.get_position()[0]] > 0 for text in numbered(figure))
+    drawing = drawn(flow)
+    hatches = {(cell.step.staleness, cell.hatch and cell.hatch.get_hatch()) for cell in drawing.cells}
+    assert {hatch for staleness, hatch in hatches if staleness == 0} <= {None}
+    assert {hatch for staleness, hatch in hatches if staleness == 1} <= {"////"}
+    assert {hatch for staleness, hatch in hatches if staleness > 1} <= {"xxxx"}
+    names = [label.get_text() for label in drawing.axes.get_yticklabels()]
+    assert ("staleness" in names) == any(staleness for staleness, _ in hatches)
+    for cell in drawing.cells:
+        assert cell.hatch is None or cell.hatch.get_xy() == cell.patch.get_xy(), "the lines are the cell's own"
 
 
 def test_a_prompt_has_one_colour_and_its_number_is_read_on_it(flow):
-    seen: dict[str, set] = {}
-    for text in numbered(plots.plot_batch_flow(flow)):
-        ground = to_hex(text.get_bbox_patch().get_facecolor())
-        seen.setdefault(text.get_text(), set()).add(ground)
-        assert plots.contrast(ground, to_hex(text.get_color())) >= 4.5
+    seen: dict[int, set] = {}
+    for cell in drawn(flow).cells:
+        plate = to_hex(cell.text.get_bbox_patch().get_facecolor())
+        assert plate == to_hex(cell.patch.get_facecolor()) == cell.colour.lower()
+        assert plots.contrast(plate, to_hex(cell.text.get_color())) >= 4.5
+        seen.setdefault(cell.prompt, set()).add(cell.colour)
     assert {len(colours) for colours in seen.values()} == {1}
 
 
 def test_neighbours_differ_in_colour_up_to_eight():
-    figure = plots.plot_batch_flow(batchflow.plan(64, **SHAPE, steps_per_generation=8, seed=3))
-    assert len({to_hex(text.get_bbox_patch().get_facecolor()) for text in numbered(figure)}) == 8
+    drawing = drawn(batchflow.plan(64, **SHAPE, steps_per_generation=8, seed=3))
+    assert len({cell.colour for cell in drawing.cells}) == 8
 
 
 def test_replays_and_epochs_are_named():
-    texts = [text.get_text() for text in plots.plot_batch_flow(batchflow.plan(8, **FLOWS["replays"][1])).axes[0].texts]
+    texts = labels(drawn(plan_of("replays")).figure)
     assert [text for text in texts if "pass" in text or "replay" in text] == ["first pass", "replay 1"] * 2
-    again = [t.get_text() for t in plots.plot_batch_flow(batchflow.plan(4, **SHAPE, num_train_epochs=5)).axes[0].texts]
-    assert [text for text in again if text.startswith("round")] == [
+    five = batchflow.plan(4, **SHAPE, num_train_epochs=5)
+    assert [text for text in labels(plots.plot_batch_flow(five)) if text.startswith("round")] == [
         *("round 0: 2 prompts × 3 completions", "round 1: 2 prompts × 3 completions")
     ]
-    third = plots.plot_batch_flow(batchflow.plan(4, **SHAPE, num_train_epochs=5), generations=3).axes[0].texts
-    assert "round 2, epoch 1" in [text.get_text() for text in third]
+    assert "round 2, epoch 1" in labels(plots.plot_batch_flow(five, generations=3))
 
 
 @pytest.mark.parametrize(
@@ -302,19 +307,19 @@ def test_replays_and_epochs_are_named():
     ],
 )
 def test_the_axis_says_what_is_left_out(name, left_out):
-    plan = batchflow.plan(FLOWS[name][0], **FLOWS[name][1])
-    assert plots.plot_batch_flow(plan).axes[0].get_xlabel() == left_out
-    assert plots.tell_batch_flow(plan).endswith(f"(D{left_out[1:]}.)")
+    assert drawn(plan_of(name)).axes.get_xlabel() == left_out
+    assert plots.tell_batch_flow(plan_of(name)).endswith(f"(D{left_out[1:]}.)")
 
 
 def test_a_round_that_is_cut_short_says_so():
-    figure = plots.plot_batch_flow(batchflow.plan(500, **FLOWS["a long round"][1]))
-    assert figure.axes[0].texts[0].get_text() == "round 0: 8 prompts × 8 completions, 19 of 64 micro-steps"
+    assert (
+        labels(drawn(plan_of("a long round")).figure)[0] == "round 0: 8 prompts × 8 completions, 19 of 64 micro-steps"
+    )
 
 
 def test_the_figure_can_be_read(flow):
     """Within its size, in letters of 8 points, none over another or beyond the edge."""
-    figure = plots.plot_batch_flow(flow)
+    figure = drawn(flow).figure
     width, height = figure.get_size_inches()
     assert width <= 6.4 + 1e-9 and height <= (3.2 if flow.num_processes <= 2 else 5.6) + 1e-9
     figure.draw_without_rendering()
@@ -360,7 +365,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def film():
-    return plots.animate_batch_flow(batchflow.plan(8, **FLOWS["example one"][1]))
+    return plots.animate_batch_flow(plan_of("example one"))
 
 
 def pictures(page: str) -> list[Image.Image]:
@@ -382,8 +387,7 @@ def test_a_film_has_a_frame_for_the_sampling_and_one_for_every_micro_step(film):
 
 @pytest.mark.parametrize("name", ["replays", "a long round", "two processes", "far too much"])
 def test_a_film_stays_small(name):
-    prompts, settings = FLOWS[name]
-    page = plots.animate_batch_flow(batchflow.plan(prompts, **settings))
+    page = plots.animate_batch_flow(plan_of(name))
     assert len(page) < 200_000
     still, *frames = pictures(page)
     assert len(frames) == {"replays": 9, "a long round": 15, "two processes": 5, "far too much": 9}[name]
@@ -391,17 +395,22 @@ def test_a_film_stays_small(name):
         assert re.search(r"8 of 1864 micro-steps, [12] of 8 processes, [1-4] of 16 completions of each", page)
 
 
-def test_colour_comes_with_training(film):
-    """In Example 1 prompt k is trained on in micro-step k only: its colour is there from frame k + 1 on."""
-    colours = [tuple(bytes.fromhex(colour[1:])) for colour in plots.OKABE_ITO.values()][:4]
-    still, *frames = [{colour for _, colour in picture.getcolors(64)} for picture in pictures(film)]
-    assert set(colours) <= still
-    for number, seen in enumerate(frames):
-        assert [colour in seen for colour in colours] == [step < number for step in range(4)]
+def test_colour_comes_with_training():
+    """In frame k the micro-steps before k are in their colour and ruled, the others pale; there and back again."""
+    drawing, show = films.frames(windows.window_of(plan_of("example one"), generations=1))
+    for number in (0, 1, 2, 3, 4, 2, 0):
+        show(number)
+        for cell in drawing.cells:
+            seen = to_hex(cell.patch.get_facecolor())
+            assert seen == (cell.colour if cell.step.step < number else plots.pale(cell.colour)).lower()
+            assert to_hex(cell.text.get_bbox_patch().get_facecolor()) == seen
+            assert plots.contrast(seen, to_hex(cell.text.get_color())) >= 4.5
+        ruled = [to_hex(rule.get_color()) == plots.COLOURS["loss"].lower() for rule in drawing.rules.values()]
+        assert ruled == [number >= 2, number >= 4]
 
 
 def test_a_frame_says_what_happens():
-    window = films.window_of(batchflow.plan(8, **FLOWS["example one"][1]), generations=1)
+    window = films.window_of(plan_of("example one"), generations=1)
     assert [films._sentence(window, number) for number in range(4)] == [
         "Round 0: 12 completions are sampled and scored, then cut in order.",
         "Micro-step 0: forward and backward; gradients add up.",
@@ -413,7 +422,7 @@ def test_a_frame_says_what_happens():
 def test_without_scripts_a_picture_and_its_words_stay(film):
     stripped = re.sub(r"<(script|style).*?</\1>", "", film, flags=re.DOTALL)
     (image,) = Page(stripped).of("img")
-    plan = batchflow.plan(8, **FLOWS["example one"][1])
+    plan = plan_of("example one")
     assert image["alt"] == plots.tell_batch_flow(plan, generations=1)
     (controls,) = [attributes for attributes in Page(stripped).of("div") if attributes["class"] == "anim-controls"]
     assert "hidden" in controls, "what does nothing is not shown"

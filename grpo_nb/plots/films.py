@@ -3,10 +3,10 @@
 import base64
 import html
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from matplotlib.animation import FuncAnimation
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 from grpo_nb import batchflow
@@ -46,8 +46,14 @@ def animate_batch_flow(plan: batchflow.Plan) -> str:
 
 
 def _film(window: Window) -> str:
+    drawing, show = frames(window)
+    film = FuncAnimation(drawing.figure, show, frames=len(window.steps) + 1, interval=1000 * SECONDS, repeat=False)
+    return _page(film.to_jshtml(), alt=tell(window), picture=png_data_uri(draw(window).figure))
+
+
+def frames(window: Window) -> tuple[Drawing, Callable[[int], None]]:
+    """The drawing of a film, and the function that makes it show a frame: the sampling is 0, micro-step k is k + 1."""
     drawing = draw(window, head=HEAD)
-    FigureCanvasAgg(drawing.figure)
     text = drawing.figure.text(0.015, 1 - HEAD / 2 / drawing.figure.get_figheight(), "", va="center", fontsize=10)
     frame = drawing.axes.add_patch(Rectangle((0, 0), 1, window.lines, fill=False, linewidth=3, zorder=6, clip_on=False))
 
@@ -58,8 +64,7 @@ def _film(window: Window) -> str:
         frame.set_x(window.left(done[-1]) if done else 0)
         text.set_text(_sentence(window, number))
 
-    film = FuncAnimation(drawing.figure, show, frames=len(window.steps) + 1, interval=1000 * SECONDS, repeat=False)
-    return _page(film.to_jshtml(), alt=tell(window), picture=png_data_uri(draw(window).figure))
+    return drawing, show
 
 
 def _smaller(window: Window, *, cells: int) -> Window:
