@@ -1,9 +1,11 @@
 """Every test runs in the ci profile, offline: a connection to anything but this machine is refused."""
 
+import gc
 import importlib.util
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,14 @@ def loopback_only():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", checked)
         yield
+
+
+def pytest_runtest_setup(item, frozen={}):  # noqa: B006
+    """Let what has been imported be no garbage: each tiny trainer looks for some there, for longer than it trains."""
+    if len(sys.modules) > frozen.get("modules", 0) + 50:
+        frozen["modules"] = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture
