@@ -156,7 +156,8 @@ def main(cases: str, folder: str) -> None:
     meeting = (Path(folder) / "meeting").as_uri()
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     small = smallest_policy()
-    found = [vars(recorded(small, **case)) for case in json.loads(Path(cases).read_text(encoding="utf8"))]
+    with few_objects():
+        found = [vars(recorded(small, **case)) for case in json.loads(Path(cases).read_text(encoding="utf8"))]
     (Path(folder) / f"process-{rank}.json").write_text(json.dumps(found), encoding="utf8")
     torch.distributed.destroy_process_group()
 
