@@ -11,11 +11,10 @@ OFFLINE := OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSF
 tutorial: .venv/ready-$(STACK)
 	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m tools.publish tutorial build
 
-# Unit tests, then every notebook in the ci profile. Both always run; either one's failure is the target's.
+# Unit tests and every notebook in the ci profile, side by side on all cores; tests/conftest.py says what stays together.
 test: .venv/ready-$(STACK)
 	rm -rf build/test
-	$(OFFLINE) GRPO_NB_PROFILE=ci .venv/bin/python -m pytest; units=$$?; \
-	$(OFFLINE) GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest --nbmake --nbmake-timeout=600 notebooks && exit $$units
+	$(OFFLINE) GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --dist loadgroup --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb notebooks
 
 # Format, lint, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
 check: .venv/ready-$(STACK)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("GRPO_NB_PROFILE", "ci")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a process; libraries read it when they are imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ[name] = "1"
 os.environ["SWANLAB_MODE"] = "offline"
@@ -107,8 +109,29 @@ def unsloth() -> dict[str, str]:
     return wheels.unsloth_files()
 
 
+# What takes longest starts first, so that no process is left alone with it in the end.
+LONGEST = ("tests/test_learning.py", "notebooks/", "tests/test_survival.py", "tests/test_batchflow.py")
+
+
+def group_of(nodeid: str) -> str:
+    """What has to run in one process: a file; each seed for itself; the notebooks, for later ones take up earlier runs.
+
+    >>> [group_of(test) for test in ("notebooks/06_grpo.ipynb::", "tests/test_losses.py::test_by_hand")]
+    ['notebooks', 'tests/test_losses.py']
+    """
+    file = nodeid.split("::")[0]
+    return "notebooks" if file.startswith("notebooks/") else nodeid if file == LONGEST[0] else file
+
+
 def pytest_collection_modifyitems(items):
-    """Skip what is marked `gpu` where there is none; torch is asked only if something is marked."""
+    """Where tests are spread over processes, say which stay together and begin with the longest.
+
+    Skip what is marked `gpu` where there is none; torch is asked only if something is marked.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(group_of(item.nodeid)))
+        items.sort(key=lambda item: [not item.nodeid.startswith(start) for start in LONGEST])
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
