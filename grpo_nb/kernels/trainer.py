@@ -111,7 +111,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
         reason = package_loss.why_not(self, inputs) if self._has_own_loss else "own_loss is off"
         if reason and self._loss is not None:
             raise ValueError(
-                f"a loss of your own must be the whole loss (got a run in which {reason}). Change that, or pass no loss."
+                f"a loss of your own must be the whole loss (got a run in which {reason}). Change that, or pass none."
             )
         if reason:
             return super()._compute_loss(model, inputs)
