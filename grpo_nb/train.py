@@ -7,7 +7,6 @@ Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOCon
 import contextlib
 import functools
 import hashlib
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -72,6 +71,7 @@ def grpo_trainer(
     rewards: Sequence[Callable],
     profile: SimpleNamespace,
     *,
+    loss: Callable | None = None,
     run: tracking.Run | None = None,
     guard: str | dict = "stop",
     seed: int = 0,
@@ -79,11 +79,14 @@ def grpo_trainer(
 ):
     """TRL's `GRPOTrainer` on the profile's settings; the policy gets its LoRA adapter if it has none.
 
-    Where the profile turns on `kernels`, it is `kernels.trainer.KernelGRPOTrainer`: the same steps in less time.
+    Where the profile turns on `kernels`, it is `kernels.trainer.KernelGRPOTrainer`: the same steps in less time, with
+    the advantages and the loss of this package.
 
     Args:
         rows: from `data.grpo_rows`.
         rewards: functions `f(completions, **columns) -> list[float | None]`.
+        loss: a loss per token of your own, `f(logps, old_logps, advantages, mask, **settings)`, in place of the loss
+            type's; see `KernelGRPOTrainer`.
         run: where metrics and checkpoints go; None writes no metrics.
         guard: "stop" ends the run at the first thing that would spoil it, "skip" leaves it out and counts; a dict
             decides for some guards only; a `guards.Watch` has limits of its own.
@@ -94,11 +97,15 @@ def grpo_trainer(
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
     report = preflight.check(config, rows, rewards, profile, tokenizer=tokenizer)
-    trainer_class = _grpo_class(profile.kernels)
+    trainer_class = _grpo_class(profile, loss)
     from datasets import Dataset
     from trl import GRPOConfig
 
+    from grpo_nb.kernels import package_loss
+
     args = GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config})
+    if loss is not None:
+        package_loss.check_loss(loss, args)
     if args.save_strategy == "steps" and args.world_size == 1:
         checkpoints.check_resumable(args)
     policy = models.add_lora(policy, profile, seed=seed)
@@ -112,21 +119,27 @@ def grpo_trainer(
     return _with_callbacks(trainer, rows, rewards, run, watch, switches=profile.kernels)
 
 
-def _grpo_class(switches: dict[str, bool]) -> Callable:
+def _grpo_class(profile: SimpleNamespace, loss: Callable | None) -> Callable:
     """TRL's trainer, or with switches that are on the one that has them; what is not named is off."""
-    if not any(switches.values()):
+    switches = profile.kernels
+    if loss is not None and profile.policy["backend"] == "unsloth":
+        raise ValueError(
+            f"a loss of your own needs a trainer of this package (got the profile {profile.name}, whose loss Unsloth "
+            "compiles). Pass no loss, or take a profile whose policy is loaded by transformers."
+        )
+    if not any(switches.values()) and loss is None:
         from trl import GRPOTrainer
 
         return GRPOTrainer
-    from grpo_nb.kernels.trainer import KernelGRPOTrainer
+    from grpo_nb.kernels.trainer import SWITCHES, KernelGRPOTrainer
 
-    known = inspect.getfullargspec(KernelGRPOTrainer.__init__).kwonlyargs
-    if unknown := sorted(set(switches) - set(known)):
+    if unknown := sorted(set(switches) - set(SWITCHES)):
         raise ValueError(
             f"profile.kernels must have switches of KernelGRPOTrainer (got {', '.join(unknown)}). It has "
-            f"{', '.join(known)}."
+            f"{', '.join(SWITCHES)}."
         )
-    return functools.partial(KernelGRPOTrainer, **dict.fromkeys(known, False) | switches)
+    chosen = dict.fromkeys(SWITCHES, False) | switches | ({"own_loss": True, "loss": loss} if loss is not None else {})
+    return functools.partial(KernelGRPOTrainer, **chosen)
 
 
 def _config(settings: dict, seed: int, changes: dict) -> dict:

@@ -76,7 +76,13 @@ def random_case(seed: int) -> tuple[dict, dict]:
 
 
 def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torch.Tensor:
-    """`GRPOTrainer._compute_loss` itself, on a trainer of which only what it reads is there; it fills the metrics."""
+    """`GRPOTrainer._compute_loss` itself, which fills the metrics."""
+    trainer, inputs = trainer_and_inputs(tensors, options, metrics)
+    return trainer._compute_loss(trainer.model, inputs)
+
+
+def trainer_and_inputs(tensors: dict, options: dict, metrics: dict | None = None, *, training: bool = True) -> tuple:
+    """A `trl.GRPOTrainer` of which only what its loss reads is there, and a micro-batch."""
     from trl import GRPOTrainer
 
     trainer = object.__new__(GRPOTrainer)
@@ -90,14 +96,10 @@ def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torc
     ratio = None
     if tensors["sampling_logps"] is not None:
         ratio = reference_sampling_ratio(tensors, options)
-    names = (
-        "use_bias_correction_kl delta sapo_temperature_pos sapo_temperature_neg steps_per_generation "
-        "vespo_k_pos vespo_lambda_pos vespo_k_neg vespo_lambda_neg"
-    ).split()
     trainer.__dict__.update(
-        args=SimpleNamespace(**{name: options.get(name) for name in names}),
+        args=SimpleNamespace(**{k: v for k, v in options.items() if k not in ("num_items_in_batch", "num_processes")}),
         accelerator=accelerator,
-        model=SimpleNamespace(training=True),
+        model=SimpleNamespace(training=training),
         loss_type=options["loss_type"],
         epsilon_low=options["epsilon"],
         epsilon_high=options["epsilon"] if options["epsilon_high"] is None else options["epsilon_high"],
@@ -113,7 +115,7 @@ def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torc
         _entropy_bonus_enabled=options["entropy_coef"] != 0.0,
         use_adaptive_entropy=False,
         entropy_coef=options["entropy_coef"],
-        _metrics={"train": collections.defaultdict(list) if metrics is None else metrics},
+        _metrics={"train" if training else "eval": collections.defaultdict(list) if metrics is None else metrics},
     )
     trainer._get_per_token_logps_and_entropies = lambda *a, **k: (tensors["logps"], tensors["entropies"], None)
     inputs = {
@@ -129,7 +131,7 @@ def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torc
         inputs["old_per_token_logps"] = tensors["old_logps"]
     if ratio is not None:
         inputs |= {"sampling_per_token_logps": tensors["sampling_logps"], "importance_sampling_ratio": ratio}
-    return trainer._compute_loss(trainer.model, inputs)
+    return trainer, inputs
 
 
 def reference_sampling_ratio(tensors: dict, options: dict) -> torch.Tensor:
