@@ -16,10 +16,11 @@ test: .venv/ready-$(STACK)
 	rm -rf build/test
 	$(OFFLINE) GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --dist loadgroup --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb notebooks
 
-# Format, lint, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
+# Format, lint, types of the pure ground, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
 check: .venv/ready-$(STACK)
 	.venv/bin/ruff format --check grpo_nb tools tests benchmarks
 	.venv/bin/ruff check grpo_nb tools tests benchmarks
+	.venv/bin/mypy
 	.venv/bin/ruff format --check --line-length 88 notebooks
 	.venv/bin/ruff check --line-length 88 notebooks
 	.venv/bin/python -m pytest tests/test_notebooks.py
@@ -72,7 +73,7 @@ locks: .venv/ready-cpu
 
 # Everything that a run leaves behind, but not .venv; `make distclean` takes that too.
 clean:
-	rm -rf build outputs notebooks/outputs .pytest_cache .ruff_cache *.egg-info
+	rm -rf build outputs notebooks/outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info
 	find grpo_nb tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -r {} +
 
 distclean: clean

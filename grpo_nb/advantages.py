@@ -69,12 +69,12 @@ def combine_rewards(
             f"the number of completions must be a multiple of num_generations (got {count}, {num_generations}). "
             "Pass whole groups."
         )
-    weights = [1.0] * functions if reward_weights is None else reward_weights
-    if len(weights) != functions:
+    factors = [1.0] * functions if reward_weights is None else reward_weights
+    if len(factors) != functions:
         raise ValueError(
-            f"reward_weights must be one for each of {functions} functions (got {len(weights)}). Drop some, or add 1.0."
+            f"reward_weights must be one for each of {functions} functions (got {len(factors)}). Drop some, or add 1.0."
         )
-    weights = torch.as_tensor(weights, dtype=per_function.dtype, device=per_function.device)
+    weights = torch.as_tensor(factors, dtype=per_function.dtype, device=per_function.device)
     nobody = per_function.isnan().all(dim=1)  # [N]
     if multi_objective_aggregation == "sum_then_normalize":
         rewards = (per_function * weights).nansum(dim=1).masked_fill(nobody, torch.nan)

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 SEVEN_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
-CPU = {
+CPU: dict[str, dict] = {
     "task": {
         "name": "addition",
         "digits": 3,  # difficulty: digits of each addend
@@ -92,7 +92,7 @@ CPU = {
     "evaluate": {"num_return_sequences": 4, "batch_size": 512},
 }
 
-T4 = {
+T4: dict[str, dict] = {
     "task": {
         "name": "dapo_math",
         "traces": "open_math_reasoning",  # the task whose worked answers SFT imitates
@@ -158,7 +158,7 @@ T4 = {
     "evaluate": {"num_return_sequences": 1, "batch_size": 16},
 }
 
-A100 = {
+A100: dict[str, dict] = {
     **T4,
     "task": {**T4["task"], "num_held_out": 128},
     "policy": {
@@ -175,7 +175,7 @@ A100 = {
 }
 
 # ci: the cpu profile made small enough that a notebook takes seconds; it still learns, from a milder start.
-CI = {
+CI: dict[str, dict] = {
     **CPU,
     "task": {**CPU["task"], "digits": 2, "num_train": 3500, "num_held_out": 128},
     "sft": {**CPU["sft"], "max_steps": 300},

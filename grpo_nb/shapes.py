@@ -18,12 +18,16 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import AbstractArray, jaxtyped
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
-def shaped(function: Callable) -> Callable:
+
+def shaped(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """The function, with every tensor whose annotation is a shape checked before the call, and its result after it.
 
     Raises: TypeError for what is no tensor or of another dtype, ValueError for another shape, on the caller's side.
@@ -41,7 +45,7 @@ def shaped(function: Callable) -> Callable:
     hints = {name: hint for name, hint in function.__annotations__.items() if _shapes_in(hint)}
 
     @functools.wraps(function)
-    def checked(*args, **kwargs):
+    def checked(*args: Given.args, **kwargs: Given.kwargs) -> Result:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:  # an argument too many or too few: Python's own words name the function
@@ -56,7 +60,7 @@ def shaped(function: Callable) -> Callable:
     return checked
 
 
-def _check(tensors: list[tuple]) -> None:
+def _check(tensors: list[tuple[str, Any, Any]]) -> None:
     """Raise for the first (name, value, annotation) that does not fit those before it."""
     with jaxtyped("context"):  # the letters hold within it; an error raised in it would be told with jaxtyping's notes
         wrong = next((i for i, (_, value, hint) in enumerate(tensors) if not isinstance(value, hint)), None)
@@ -64,13 +68,13 @@ def _check(tensors: list[tuple]) -> None:
         raise _refusal(*tensors[wrong], beside=tensors[:wrong])
 
 
-def _shapes_in(hint) -> list:
+def _shapes_in(hint: Any) -> list:
     """The jaxtyping classes of an annotation, alone or beside None."""
     parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else [hint]
     return [part for part in parts if isinstance(part, type) and issubclass(part, AbstractArray)]
 
 
-def _refusal(name: str, value: object, hint, beside: list[tuple]) -> Exception:
+def _refusal(name: str, value: object, hint: Any, beside: list[tuple[str, Any, Any]]) -> Exception:
     shape = _shapes_in(hint)[0]
     if not isinstance(value, torch.Tensor):
         return TypeError(

@@ -73,6 +73,19 @@ def test_version_is_told_once():
     assert PYPROJECT["project"]["version"] == grpo_nb.__version__
 
 
+def test_the_wheel_says_that_it_has_types():
+    assert PYPROJECT["tool"]["setuptools"]["package-data"] == {"grpo_nb": ["py.typed"]}
+    assert (ROOT / "grpo_nb" / "py.typed").read_bytes() == b""
+
+
+def test_mypy_checks_the_whole_ground():
+    """As `help(grpo_nb)` draws it: the rows of mathematics and ingredients, but for data and models."""
+    ground = {"shapes", "advantages", "losses", "paradigms", "batchflow", "memory", "kernels"}
+    ground |= {"profiles", "templates", "rewards"}
+    assert {Path(name).stem for name in PYPROJECT["tool"]["mypy"]["files"]} == ground
+    assert all((ROOT / name).exists() for name in PYPROJECT["tool"]["mypy"]["files"])
+
+
 # The locks.
 @pytest.mark.parametrize(("stack", "wanted"), [("cpu", TESTED_STACK), ("gpu", GPU_STACK)])
 def test_lock_pins_the_tested_stack(stack, wanted):

@@ -3,6 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable
+from typing import TypeGuard
 
 COUNTS = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "num_generations": 8}  # TRL's defaults
 STEPS, SIZE = "steps_per_generation", "generation_batch_size"
@@ -115,12 +116,12 @@ def check_counts(settings: dict, *, num_processes: int = 1) -> None:
     _check_least(settings, num_processes)
 
 
-def is_whole(value) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number; True is none, though Python counts with it."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def number_meant(value, *, default: int) -> int:
+def number_meant(value: object, *, default: int) -> int:
     """The whole number next to what was written, in quotes or with a point; `default` if it was none.
 
     >>> number_meant("4.2", default=1), number_meant(None, default=1)

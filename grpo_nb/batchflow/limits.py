@@ -1,6 +1,7 @@
 """What a run must satisfy besides its batch: how many processes, passes, epochs and prompts, which seed and backend."""
 
 import difflib
+from typing import Any
 
 from grpo_nb.batchflow import arithmetic
 
@@ -31,8 +32,8 @@ def check_run(settings: dict, run: dict) -> None:
     if not isinstance(run["shuffle"], bool):
         raise ValueError(f"shuffle must be True or False (got {_seen(run['shuffle'])}). Try shuffle = True.")
     if run["backend"] not in BACKENDS:
-        (legal,) = difflib.get_close_matches(str(run["backend"]).lower(), BACKENDS, n=1) or BACKENDS[:1]
-        raise ValueError(f"backend must be trl or unsloth (got {run['backend']!r}). Try backend = {legal!r}.")
+        (known,) = difflib.get_close_matches(str(run["backend"]).lower(), BACKENDS, n=1) or BACKENDS[:1]
+        raise ValueError(f"backend must be trl or unsloth (got {run['backend']!r}). Try backend = {known!r}.")
 
 
 def check_prompts(settings: dict, prompts: int, *, num_processes: int) -> None:
@@ -47,13 +48,13 @@ def check_prompts(settings: dict, prompts: int, *, num_processes: int) -> None:
     arithmetic.check_prompts_fill_a_batch(settings, prompts, num_processes=num_processes)
 
 
-def _is_count(value) -> bool:
+def _is_count(value: Any) -> bool:
     return arithmetic.is_whole(value) and value >= 1
 
 
-def _no_count(key: str, value, legal: int) -> str:
+def _no_count(key: str, value: object, legal: int) -> str:
     return f"{key} must be a whole number of at least 1 (got {_seen(value)}). Try {key} = {legal}."
 
 
-def _seen(value) -> str:
+def _seen(value: object) -> str:
     return str(value) if arithmetic.is_whole(value) else f"{value!r}, {type(value).__name__}"

@@ -4,6 +4,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from grpo_nb.batchflow import arithmetic
 
@@ -51,8 +52,10 @@ def rows_of(text_or_rows: str | Iterable, *, width: int) -> list[Row]:
         raise ValueError(
             f"a table must be text or a list of rows (got {type(text_or_rows).__name__}). Write 0 | [0,0,1] on a line."
         )
-    is_text = isinstance(text_or_rows, str)
-    rows = list(_rows_of_text(text_or_rows, width) if is_text else map(_row_of_values, text_or_rows))
+    if isinstance(text_or_rows, str):
+        rows = list(_rows_of_text(text_or_rows, width))
+    else:
+        rows = list(map(_row_of_values, text_or_rows))
     if not rows:
         raise ValueError(
             f"a table must have a row for each micro-step (got {_short(str(text_or_rows))}). "
@@ -94,20 +97,22 @@ def _row_of_line(line: str, width: int) -> Row | None:
 
 def _leading_prompts(text: str, width: int) -> tuple[list[int], str]:
     """The numbers up to the first word, or up to the first column after `width` of them; what comes then."""
-    prompts, cells = [], text.split("|")
+    prompts: list[int] = []
+    cells = text.split("|")
     for at, cell in enumerate(cells):
         words = re.split(r"[\s,;]", re.sub(r"([*▲✓✔✅→⇒←])", r" \1 ", cell))
         words = [word for word in words if word]
-        many = next((n for n, word in enumerate(words) if not PROMPT.fullmatch(word)), len(words))
+        matches = [PROMPT.fullmatch(word) for word in words]
+        many = next((n for n, match in enumerate(matches) if match is None), len(words))
         if len(prompts) >= width or (prompts and many < len(words)):
             return prompts, " ".join(cells[at:])
-        prompts += [int(PROMPT.fullmatch(word)[1]) for word in words[:many]]
+        prompts += [int(match[1]) for match in matches[:many] if match]
         if many < len(words):
             return prompts, " ".join([*words[many:], *cells[at + 1 :]])
     return prompts, ""
 
 
-def _row_of_values(values) -> Row:
+def _row_of_values(values: Any) -> Row:
     """A row of `(step, ids…)`; ids may be nested, one list per process, and words may follow them."""
     flat = list(_flat(values)) if not isinstance(values, str) else []
     numbers = [value for value in flat if arithmetic.is_whole(value)]
@@ -119,7 +124,7 @@ def _row_of_values(values) -> Row:
     return Row(int(numbers[0]), tuple(map(int, numbers[1:])), _is_mark(" ".join(words)))
 
 
-def _flat(values, depth: int = 3) -> Iterator:
+def _flat(values: Any, depth: int = 3) -> Iterator:
     """What a row holds, out of its lists of lists; what lies deeper is passed on as it is, and is no number."""
     for value in values:
         if isinstance(value, str) or not isinstance(value, Iterable) or not depth:

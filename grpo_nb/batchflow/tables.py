@@ -4,6 +4,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from grpo_nb.batchflow import arithmetic, limits, reading, schedule
 
@@ -24,7 +25,7 @@ class Verdict:
 
 
 def check_table(
-    text_or_rows: str | Iterable, *, num_prompts: int | None = None, shuffle: bool = False, **config
+    text_or_rows: str | Iterable, *, num_prompts: int | None = None, shuffle: bool = False, **config: Any
 ) -> Verdict:
     """Whether TRL can train on these micro-batches in this order.
 

@@ -51,9 +51,11 @@ def _multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None:
     """out (+)= a · b: in the lower precision of the two where the card adds up in float32, else in `out`'s own."""
     low = a.dtype if a.dtype.itemsize < b.dtype.itemsize else b.dtype
     if out.is_cuda and low.itemsize < out.dtype.itemsize:
-        a, b, options = a.to(low), b.to(low), {"out_dtype": out.dtype}
+        options: dict = {"out_dtype": out.dtype}
+        a, b = a.to(low), b.to(low)
     else:
-        a, b, options = a.to(out.dtype), b.to(out.dtype), {}
+        options = {}
+        a, b = a.to(out.dtype), b.to(out.dtype)
     if add:
         torch.addmm(out, a, b, out=out, **options)
     else:

@@ -143,6 +143,7 @@ def _directed(hidden, weight, bias, batch, logit, options, settings):
         entropy="grad" if options.get("entropy_coef") else "metric",
         **{**logit._asdict(), **settings},
     )
+    assert flat.entropy is not None, "asked for"
     logps, entropies = flat.logps.view(mask.shape), flat.entropy.view(mask.shape)
     loss = losses.grpo_loss(logps, advantages, mask, entropies=entropies, **options).loss
     return loss, logps.detach(), entropies.detach(), 0
@@ -154,13 +155,13 @@ def _fused(hidden, weight, bias, batch, logit, options, settings):
     targets, rows = completion_ids.flatten(), mask.flatten().nonzero().flatten()
     head = passes.head_of(hidden, weight.detach(), None if bias is None else bias.detach(), logit)
     parents = (hidden, weight, bias)
-    wants = tuple(torch.is_grad_enabled() and p is not None and p.requires_grad for p in parents)
+    at_hidden, at_weight, at_bias = (torch.is_grad_enabled() and p is not None and p.requires_grad for p in parents)
     size = {"tile_mib": settings["tile_mib"], "on_cuda": hidden.is_cuda}
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         scored, grads, skipped = passes.whole_rows(
             *(head, hidden.detach().flatten(0, 1), targets, rows),
             _row_coefficients(advantages, mask, rows, options),
-            wants,
+            (at_hidden, at_weight, at_bias),
             kernel=passes.row_functions(settings["backend"], hidden.device),
             height=heads.row_count(len(rows), len(weight), head.sums, **size),
             inplace=settings["inplace_hidden"],
@@ -170,8 +171,8 @@ def _fused(hidden, weight, bias, batch, logit, options, settings):
             for values in (scored.logps, scored.entropy)
         )
         value = losses.grpo_loss(logps, advantages, mask, entropies=entropies, **options).loss
-    grads = [None if g is None else g.view(p.shape) for g, p in zip(grads, parents, strict=True)]
-    return _Graded.apply(*parents, value, grads), logps, entropies, skipped
+    found = [None if g is None else g.view(p.shape) for g, p in zip(grads, parents, strict=True)]
+    return _Graded.apply(*parents, value, found), logps, entropies, skipped
 
 
 def _row_coefficients(advantages: Tensor, mask: Tensor, rows: Tensor, options: dict):

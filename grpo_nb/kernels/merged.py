@@ -3,6 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,15 +33,16 @@ def merged(model: nn.Module) -> Iterator[None]:
             layer.merged_adapters.clear()
 
 
-def _mergeable(model: nn.Module) -> list[nn.Module]:
+def _mergeable(model: nn.Module) -> list[Any]:
     if not hasattr(model, "peft_config") or torch.is_autocast_enabled("cpu"):
         return []
     from peft.tuners import lora
 
     uses = Counter(id(parameter) for module in model.modules() for parameter in module._parameters.values())
+    layers: list[Any] = list(model.modules())
     return [
         layer
-        for layer in model.modules()
+        for layer in layers
         if type(layer) is lora.Linear
         and not (layer.disable_adapters or layer.merged or layer.lora_variant)
         and type(layer.get_base_layer()) is nn.Linear

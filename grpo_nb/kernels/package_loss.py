@@ -160,12 +160,13 @@ def _log_clipping(trainer, log: Callable, result: losses.Loss, mask: Tensor) -> 
 
 def _phi(inputs: dict, logps: Tensor, mask: Tensor, options: dict) -> Tensor:
     """What vespo multiplies a completion's gradient by, [N, 1]."""
+    better, worse = ((options[f"vespo_k_{side}"], options[f"vespo_lambda_{side}"]) for side in ("pos", "neg"))
     return losses.gamma_weights(
         logps - inputs.get("old_per_token_logps", logps),
         inputs["advantages"].unsqueeze(1),
         mask,
         correction=inputs.get("importance_sampling_ratio"),
-        k_and_lambda=tuple((options[f"vespo_k_{side}"], options[f"vespo_lambda_{side}"]) for side in ("pos", "neg")),
+        k_and_lambda=(better, worse),
     )
 
 

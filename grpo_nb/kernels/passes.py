@@ -38,7 +38,7 @@ class Gradients(NamedTuple):
         return cls(
             torch.zeros_like(hidden, dtype=dtype) if wants[0] else None,
             torch.zeros_like(head.weight, dtype=head.sums) if wants[1] else None,
-            torch.zeros_like(head.bias, dtype=head.sums) if wants[2] else None,
+            torch.zeros_like(head.bias, dtype=head.sums) if head.bias is not None and wants[2] else None,
         )
 
 
@@ -103,7 +103,7 @@ def direction(
                 head.add_directions(torch_rows.times_softcap_slope(z, running, head.logit), start, mean)
         scored = torch_rows.scores(running)
         parts.append((running, scored))
-        if mean is not None:
+        if out is not None and mean is not None:
             at_target = torch_rows.target_softcap_slope(running, head.logit)
             own = head.weight[y].to(head.sums)
             own = own if isinstance(at_target, float) else own.mul_(at_target.unsqueeze(1))
@@ -144,7 +144,7 @@ def recompute(
             kernel.exponentials(z, y, start, sums, head.logit)
             kernel.gradient(z, y, start, sums, head.logit, chunk, c[a:b], None if e is None else e[a:b])
             _add(head, z, x, start, step, grads)
-        if step is not None:
+        if step is not None and grads.hidden is not None:
             grads.hidden[chosen] = step.to(grads.hidden.dtype)
     return grads
 
@@ -196,7 +196,7 @@ def whole_rows(
         kernel.gradient(z, y, 0, running, head.logit, scored, c, e)
         step = buffer.new_zeros(len(live), hidden.shape[1]) if wants[0] else None
         _add(head, z, x, 0, step, grads)
-        if step is not None:
+        if step is not None and grads.hidden is not None:
             grads.hidden[chosen] = step.to(grads.hidden.dtype)
     return _joined(parts, buffer)[1], grads, skipped
 

@@ -26,7 +26,8 @@ class Plug:
         """`own` is TRL's method, for what is not covered here and for the self-test."""
         check_trainer(trainer)
         self.trainer, self.own, self.shared_prefix, self.tested = trainer, own, shared_prefix, False
-        self.droppers, self.shared = prefix.droppers(trainer.model), []
+        self.droppers = prefix.droppers(trainer.model)
+        self.shared: list = []  # configs whose attention is `prefix.ATTENTION`
 
     def close(self) -> None:
         """Give the models their own attention back."""

@@ -174,6 +174,7 @@ def _exp(tile: Tensor) -> Tensor:
 
 def _softcap_slope(z: Tensor, logit: Logit) -> Tensor:
     """1 − tanh² where the logits are z."""
+    assert logit.softcap, "asked for only where there is one"
     tanh = z * (logit.temperature / logit.softcap)
     return (1 - tanh * tanh).clamp(min=0.0)
 

@@ -115,8 +115,11 @@ def _places(firsts: Tensor, prompts: int, span: int, steps: int) -> tuple[Tensor
     A token that is not the first of its kind is where the last first one above it is: rows are sorted.
     """
     numbers = torch.where(firsts, firsts.cumsum(0) - 1, -1)
-    parts = numbers[: prompts * span].view(-1, span), numbers[prompts * span :].view(-1, steps)
-    return tuple(part.cummax(0).values.clamp(min=0) for part in parts)
+    of_prompts, of_completions = (
+        part.cummax(0).values.clamp(min=0)
+        for part in (numbers[: prompts * span].view(-1, span), numbers[prompts * span :].view(-1, steps))
+    )
+    return of_prompts, of_completions
 
 
 def _pairs(places: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

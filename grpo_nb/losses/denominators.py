@@ -1,5 +1,7 @@
 """What a token's loss is divided by before all are added up: the whole difference between the means of the eight."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -56,7 +58,7 @@ def divisors(
 
 
 @shapes.shaped
-def token_weights(mask: Shaped[Tensor, "N T"], **denominators) -> Float[Tensor, "N T"]:
+def token_weights(mask: Shaped[Tensor, "N T"], **denominators: Any) -> Float[Tensor, "N T"]:
     """What each token's loss is multiplied by before all are added up: 1 over its `divisors`, 0 outside of the mask.
 
     Args:
@@ -71,7 +73,7 @@ def token_weights(mask: Shaped[Tensor, "N T"], **denominators) -> Float[Tensor, 
 
 
 @shapes.shaped
-def aggregate(per_token: Float[Tensor, "N #T"], mask: Shaped[Tensor, "N T"], **denominators) -> Float[Tensor, ""]:
+def aggregate(per_token: Float[Tensor, "N #T"], mask: Shaped[Tensor, "N T"], **denominators: Any) -> Float[Tensor, ""]:
     """The loss of all tokens as one number, Σ `token_weights` · loss: the mean that gives a loss type its name.
 
     Args:

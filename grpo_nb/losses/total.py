@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -121,15 +122,17 @@ def grpo_loss(
         sampled = old_logps if sampling_logps is None else sampling_logps
         per_token = per_token * masks.near_policy(logps, sampled, advantages, mask, threshold=off_policy_mask_threshold)
     if top_entropy_quantile < 1.0:
+        assert entropies is not None  # `_check_inputs`, here and below
         kept = masks.high_entropy(entropies, mask, share=top_entropy_quantile)
         per_token = per_token * kept
     if correction is not None and loss_type != "vespo":
         per_token = per_token * correction
     kl = None
     if beta != 0.0:
+        assert ref_logps is not None
         kl = kl_k3(logps, ref_logps) * (ratio if use_bias_correction_kl else 1.0)
         per_token = per_token + beta * kl
-    denominators = {
+    denominators: dict[str, Any] = {
         "loss_type": loss_type,
         "max_completion_length": max_completion_length,
         "num_items_in_batch": num_items_in_batch,
@@ -139,6 +142,7 @@ def grpo_loss(
     }
     loss = aggregate(per_token, mask, **denominators)
     if entropy_coef:
+        assert entropies is not None
         acting = mask if kept is None else mask * kept
         loss = loss - entropy_coef * (masks.masked_mean(entropies, acting) / gradient_accumulation_steps)
     capped = ratio.clamp(max=delta) if delta is not None and loss_type in CLIPPED else ratio
@@ -146,7 +150,9 @@ def grpo_loss(
     return Loss(loss, per_token, ratio, kl, clipped, token_weights(mask, **denominators))
 
 
-def _surrogate(loss_type, tensors, *, clip, temperatures, k_and_lambda) -> Tensor:
+def _surrogate(
+    loss_type: str, tensors: tuple, *, clip: tuple, temperatures: tuple[float, float], k_and_lambda: tuple
+) -> Tensor:
     """The loss of each token, [N, T] or [N, 1], before masks, corrections and KL: where the loss types differ."""
     logps, log_ratio, ratio, advantages, mask, correction = tensors
     epsilon, epsilon_high, delta = clip
@@ -160,7 +166,15 @@ def _surrogate(loss_type, tensors, *, clip, temperatures, k_and_lambda) -> Tenso
     return -phi * advantages * logps
 
 
-def _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef):
+def _check_inputs(
+    beta: float,
+    ref_logps: Tensor | None,
+    sampling_logps: Tensor | None,
+    old_logps: Tensor | None,
+    entropies: Tensor | None,
+    top_entropy_quantile: float,
+    entropy_coef: float,
+) -> None:
     for is_missing, needed, why in [
         (beta != 0.0 and ref_logps is None, "ref_logps", f"beta = {beta}"),
         (sampling_logps is not None and old_logps is None, "old_logps", "sampling_logps"),
@@ -171,7 +185,7 @@ def _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_ent
             raise ValueError(f"{why} must come with {needed} (got None). Pass {needed}=…, or leave the other out.")
 
 
-def _check_per_token(per_token, logps: Tensor) -> None:
+def _check_per_token(per_token: Any, logps: Tensor) -> None:
     """Refuse what a loss of the reader's own returned if it cannot be reduced, or cannot train."""
     rows, longest = logps.shape
     is_tensor = isinstance(per_token, Tensor)

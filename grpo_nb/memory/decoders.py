@@ -6,7 +6,7 @@ from types import MappingProxyType
 # What differs between families of decoders. qkv, out, mlp: whether these matrices have a bias (a string: the config's
 # key that says so). norms: RMSNorms per layer. qk: width of the norm of queries and keys. tied, head_dim: what the
 # family's config class assumes where a config.json is silent.
-FAMILIES = {
+FAMILIES: dict[str, dict] = {
     "gemma": {"tied": True, "head_dim": 256},
     "gemma2": {"qkv": "attention_bias", "out": "attention_bias", "norms": 4, "tied": True, "head_dim": 256},
     "gemma3_text": {

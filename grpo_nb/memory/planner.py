@@ -29,7 +29,7 @@ class Speed(NamedTuple):
     per_second: float
 
 
-def forward_work(config, *, tokens: int, head_tokens: int, sequences: int = 1, adapter: int = 0) -> int:
+def forward_work(config, *, tokens: float, head_tokens: float, sequences: int = 1, adapter: int = 0) -> float:
     """Operations of a forward pass: 2 · (body · tokens + head · head_tokens) + 4 · L · heads · head_dim · Σ positions.
 
     Args:
@@ -100,7 +100,7 @@ def _needs_old_logps(settings: dict, micro_steps: int) -> bool:
     return bool(accumulation % (micro_steps * settings["num_iterations"]) or is_corrected)
 
 
-def backward_work(config, *, tokens: int, head_tokens: int, adapter: int) -> int:
+def backward_work(config, *, tokens: float, head_tokens: float, adapter: int) -> float:
     """Operations of one sequence's backward pass: twice the forward, but once for matrices that are frozen."""
     whole = 2 * forward_work(config, tokens=tokens, head_tokens=head_tokens, adapter=adapter)
     if not adapter:
@@ -190,7 +190,7 @@ def what_fits(
         num_processes: that train, as measured.
     Returns: for each that fits, `settings`, `steps`, `seconds_per_step`, `trained_tokens` of all steps.
     """
-    found = []
+    found: list[dict] = []
     for settings in candidates:
         work = step_work(config, settings, prompt_tokens=prompt_tokens, lora=lora, num_processes=num_processes)
         steps = steps_in(minutes, work["operations"], speed)

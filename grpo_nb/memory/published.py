@@ -12,7 +12,7 @@ from grpo_nb.memory.steps import logits_bytes, loss_bytes
 
 COMPLETIONS, LENGTH = 8, 20 * 1024
 STANDARD, UNSLOTH = "standard", "unsloth"
-TABLE = {  # as printed, in "GB"
+TABLE: dict[str, dict[str, float]] = {  # as printed, in "GB"
     "training": {STANDARD: 414, UNSLOTH: 42},
     "loss": {STANDARD: 78.3, UNSLOTH: 9.8},
     "inference weights": {STANDARD: 16, UNSLOTH: 0},

@@ -4,6 +4,7 @@ import functools
 import inspect
 import numbers
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from grpo_nb.rewards import parsing
 
@@ -38,7 +39,8 @@ def is_function(reward: object) -> bool:
 def is_async(function: Callable) -> bool:
     """Whether calling it returns a coroutine (`trl.trainer.utils.is_async_callable`)."""
     function = unwrapped(function)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(function.__call__)
+    call = function.__call__  # type: ignore[operator]  # mypy knows no __call__ of a Callable
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def scores(answer: object, name: str, count: int) -> list:
@@ -71,7 +73,7 @@ def scores(answer: object, name: str, count: int) -> list:
     return [_score(value, f"{rule} (got %s for completion {i} of {count})") for i, value in enumerate(values, 1)]
 
 
-def _score(value: object, rule: str) -> float | None:
+def _score(value: Any, rule: str) -> float | None:
     """One element: a number, the number in a 0-D tensor or array scalar, or None."""
     if getattr(value, "ndim", None) == 0:
         value = value.item()
@@ -101,7 +103,7 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def shown_completion(completion: object) -> str:
+def shown_completion(completion: Any) -> str:
     """The text of a completion, or of what came in its place, for an error message."""
     try:
         return shown(parsing.text(completion))
