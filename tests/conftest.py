@@ -40,10 +40,13 @@ def loopback_only():
         yield
 
 
-def pytest_runtest_setup(item, frozen={}):  # noqa: B006
+FROZEN = pytest.StashKey[int]()  # how many modules there were when garbage was last told from the rest
+
+
+def pytest_runtest_setup(item):
     """Let what has been imported be no garbage: each tiny trainer looks for some there, for longer than it trains."""
-    if len(sys.modules) > frozen.get("modules", 0) + 50:
-        frozen["modules"] = len(sys.modules)
+    if len(sys.modules) > item.config.stash.get(FROZEN, 0) + 50:
+        item.config.stash[FROZEN] = len(sys.modules)
         gc.collect()
         gc.freeze()
 
