@@ -1,5 +1,6 @@
 """Workflow, issue forms, citation and hooks: valid by their published schemas, and in step with the Makefile."""
 
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -112,6 +113,14 @@ def test_the_citation_has_the_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
     citation = read(ROOT / "CITATION.cff")
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+
+
+def test_the_new_names_of_the_changelog_exist():
+    rows = re.findall(r"^\| `grpo_nb.*?\| (.*) \|$", (ROOT / "CHANGELOG.md").read_text(encoding="utf8"), re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`((?:grpo_nb|tools)\.[\w.]+)`", row)]
+    assert len(names) >= len(rows) > 8
+    for name in names:
+        assert pkgutil.resolve_name(name), name
 
 
 def test_nothing_runs_what_a_model_writes():

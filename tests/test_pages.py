@@ -1,4 +1,4 @@
-"""The pages of docs/ that generators write from the benchmarks' records are what the generators would write now."""
+"""Pages written from the benchmarks' records are what their generators would write now; links lead somewhere."""
 
 import copy
 import re
@@ -6,6 +6,10 @@ import re
 import pytest
 
 from tools.pages import kernels, proof, survival
+
+ROOT = proof.ROOT
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+WRITTEN = [*sorted(ROOT.glob("*.md")), *DOCS]
 
 
 @pytest.mark.parametrize(
@@ -29,11 +33,21 @@ def test_a_changed_record_changes_the_page():
     assert "Of 7 tiny runs" in survival.page(survival.record() | {"runs": 7})
 
 
-@pytest.mark.parametrize("page", sorted(proof.PAGE.parent.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)|^\[[^]]+\]: (\S+)", page.read_text(encoding="utf8"), re.MULTILINE):
         target = "".join(target)
         assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_the_index_has_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf8")
+    assert {*re.findall(r"\]\((\w+\.md)\)", index)} == {page.name for page in DOCS} - {"README.md"}
+
+
+def test_the_readme_takes_a_minute():
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    assert len(text.split()) <= 600 and max(map(len, text.splitlines())) <= 120
 
 
 def test_a_number_that_a_test_no_longer_tells_is_refused():
