@@ -18,8 +18,8 @@ TEXT = """\
 <!-- written by `make docs`; a test says when it is stale -->
 # What is proven
 
-No number on this page was typed. `python -m tools.pages.proof` reads each one from a record in
-[benchmarks/results](../benchmarks/results), or from the test that counts it. `make bench` measures the records anew.
+What is measured and counted on this page is not typed by hand. `python -m tools.pages.proof` reads it from the records
+in [benchmarks/results](../benchmarks/results), or from the test that counts it. `make bench` measures them anew.
 
 ## The model learns
 
