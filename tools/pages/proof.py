@@ -44,6 +44,9 @@ habit.
 - **Losses.** `losses.grpo_loss` equals the loss of the pinned TRL, in value and in gradient, on {loss_cases:,} random
   combinations of options, {per_loss} for each of the {loss_types} loss types: [tests/test_losses.py]. Advantages equal
   those of the real trainer: [tests/test_advantages.py]. Every shape in a signature is checked at every call.
+- **Training.** The trainer of the `ci` and `cpu` profiles takes its advantages and its loss from these functions. After
+  {steps} steps its weights are those of TRL's own trainer, bit for bit, for each of the {loss_types} loss types, on- and
+  off-policy, with and without a KL penalty: [tests/test_kernels_package_loss.py].
 - **Parameters.** [parameters.md](parameters.md) holds the {parameters} settings of `GRPOConfig`: default and meaning as
   the pinned TRL tells them, and what its help leaves out, with the test that shows it.
 - **Errata.** [errata.md](errata.md) holds {errata} statements of the four documents that this course grew from, each
@@ -114,9 +117,9 @@ def _learning(record: dict) -> dict:
         "learning": learning.table(record),
         "held_out": record["profile"]["task"]["num_held_out"],
         "slips": record["profile"]["task"]["slip_rate"],
-        "tested": len(told(test, r"seed\", \[([\d, ]+)\]").split(",")),
-        "gain": 100 * float(told(test, r"MINIMUM_GAIN = ([\d.]+)")),
-        "format": float(told(test, r"\[\"format\"\]\) >= ([\d.]+)")),
+        "tested": len(read(test, r"seed\", \[([\d, ]+)\]").split(",")),
+        "gain": 100 * float(read(test, r"MINIMUM_GAIN = ([\d.]+)")),
+        "format": float(read(test, r"\[\"format\"\]\) >= ([\d.]+)")),
     }
 
 
@@ -130,7 +133,7 @@ def _kernels(head: dict, whole: dict) -> dict:
     fast, stock = rows[steps.ALL], rows[steps.STOCK]
     ends = [f"{min(row['sampled']):.1%} … {max(row['sampled']):.1%}" for row in (fast, stock)]
     return {
-        "exact": float(told("tests/test_kernels.py", r"torch\.float64: ([\de.-]+)")),
+        "exact": float(read("tests/test_kernels.py", r"torch\.float64: ([\de.-]+)")),
         "live": cell["live"],
         "vocabulary": re.search(r"× ([\d,]+), frozen", cell["title"])[1],
         "positions": cell["positions"],
@@ -150,16 +153,18 @@ def _kernels(head: dict, whole: dict) -> dict:
 
 
 def _counts() -> dict:
-    from grpo_nb import losses, preflight
+    from grpo_nb import preflight
 
     every = [row for stem in errata.DOCUMENTS for row in errata.rows(stem)]
-    cases = int(told("tests/test_losses.py", r"CASES = (\d+)"))
-    flows = told("tests/test_batchflow.py", r"LAUNCHED_RUNS = ([\d, ]+)").split(",")
+    cases = int(read("tests/test_losses.py", r"CASES = (\d+)"))
+    types = read("tests/test_losses.py", r"TRLS = \((.+)\)").split(",")
+    flows = read("tests/test_batchflow.py", r"LAUNCHED_RUNS = ([\d, ]+)").split(",")
     explorers = [path for path in (ROOT / "grpo_nb" / "explorers").glob("[a-z]*.py") if path.stem != "panel"]
     return {
+        "steps": int(read("tests/test_kernels_package_loss.py", r"STEPS = (\d+)")),
         "loss_cases": cases,
-        "loss_types": len(losses.LOSS_TYPES),
-        "per_loss": cases // len(losses.LOSS_TYPES),
+        "loss_types": len(types),
+        "per_loss": cases // len(types),
         "parameters": len(preflight.meanings()),
         "errata": len(every),
         "errata_run": sum("check" in row for row in every),
@@ -168,7 +173,7 @@ def _counts() -> dict:
     }
 
 
-def told(file: str, pattern: str) -> str:
+def read(file: str, pattern: str) -> str:
     """What the first group of a pattern matches in a test's source: the number that it runs with.
 
     Raises: ValueError if the test has changed so that the pattern finds nothing.

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import survival
 from grpo_nb.guards import signals, updates
 from grpo_nb.runs import files
-from tools.pages.proof import told
+from tools.pages.proof import read
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "survival.md"
@@ -99,7 +99,7 @@ def page(recorded: dict) -> str:
         sentence=survival.sentence(recorded),
         cases=len(recorded["cases"]),
         kinds="; ".join(recorded["cases"]),
-        tested=told("tests/test_survival.py", r'"benchmarks\.survival", "(\d+)"'),
+        tested=read("tests/test_survival.py", r'"benchmarks\.survival", "(\d+)"'),
     )
 
 
