@@ -52,4 +52,4 @@ def test_the_readme_takes_a_minute():
 
 def test_a_number_that_a_test_no_longer_tells_is_refused():
     with pytest.raises(ValueError, match=r"tests/test_losses\.py must hold NONE = .*got no match"):
-        proof.told("tests/test_losses.py", r"NONE = (\d+)")
+        proof.read("tests/test_losses.py", r"NONE = (\d+)")

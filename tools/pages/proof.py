@@ -45,8 +45,8 @@ habit.
   combinations of options, {per_loss} for each of the {loss_types} loss types: [tests/test_losses.py]. Advantages equal
   those of the real trainer: [tests/test_advantages.py]. Every shape in a signature is checked at every call.
 - **Training.** The trainer of the `ci` and `cpu` profiles takes its advantages and its loss from these functions. After
-  {steps} steps its weights are those of TRL's own trainer, bit for bit, for each of the {loss_types} loss types, on- and
-  off-policy, with and without a KL penalty: [tests/test_kernels_package_loss.py].
+  {steps} steps its weights are those of TRL's own trainer, bit for bit, for each of the {loss_types} loss types,
+  on-policy and off-policy, with a KL penalty and without: [tests/test_kernels_package_loss.py].
 - **Parameters.** [parameters.md](parameters.md) holds the {parameters} settings of `GRPOConfig`: default and meaning as
   the pinned TRL tells them, and what its help leaves out, with the test that shows it.
 - **Errata.** [errata.md](errata.md) holds {errata} statements of the four documents that this course grew from, each
