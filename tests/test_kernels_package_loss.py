@@ -6,14 +6,15 @@ import functools
 import pytest
 import torch
 import trl
-from test_losses import CASES, random_case, trainer_and_inputs
+from test_losses import CASES, TRLS, random_case, trainer_and_inputs
 
 from grpo_nb import advantages, losses, models, profiles, train
 from grpo_nb.kernels import package_loss
 from grpo_nb.kernels.trainer import SWITCHES, KernelGRPOTrainer
 from tests import kernel_trainers as tiny
 
-OFF, STEPS = dict.fromkeys(SWITCHES, False), 10
+OFF = dict.fromkeys(SWITCHES, False)
+STEPS = 10
 NOT_COMPARED = ("time", "runtime", "per_second")
 
 
@@ -50,7 +51,7 @@ def assert_trains_as_trl(folder, *, switches=None, float64: bool = False, **chan
 # --- oracle: TRL's own loss -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_ten_steps_of_each_loss_end_in_trls_weights(loss_type, tmp_path):
     """Off-policy too: each generation trains twice, in two accumulated halves. Then with a KL penalty, in float64."""
     assert_trains_as_trl(tmp_path, loss_type=loss_type, num_iterations=2, gradient_accumulation_steps=2)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import trl
+from test_losses import TRLS
 
 from grpo_nb import losses
 from grpo_nb.kernels import dead_rows, prefix
@@ -91,7 +92,7 @@ def set_up(pair, monkeypatch):
 
 def test_the_scale_of_a_loss_by_hand():
     """4 rows, of which 1 lives; 10 tokens, of which 5. A mean over rows is divided by 4, not 1; over tokens by 10."""
-    scales = {kind: dead_rows.loss_scale(kind, rows=1 / 4, tokens=5 / 10) for kind in losses.LOSS_TYPES}
+    scales = {kind: dead_rows.loss_scale(kind, rows=1 / 4, tokens=5 / 10) for kind in TRLS}
     assert scales == dict.fromkeys(["grpo", "sapo", "luspo", "dr_grpo"], 1 / 4) | {"bnpo": 1 / 2} | dict.fromkeys(
         ["dapo", "cispo", "vespo"], 1.0
     )
@@ -116,7 +117,7 @@ def test_columns_that_are_padding_in_every_row_go_but_two_stay():
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_loss_gradients_and_metrics_are_trls(loss_type, level, set_up):
     """Without dead rows, off and on policy, with tools, vLLM's ratios and a mask of far sequences."""
     for seed, options in enumerate(["", "old", "old tools", "old vllm tokens", "old vllm tools"]):
@@ -168,7 +169,7 @@ def test_the_least_and_the_largest_clip_ratio_are_trls(level, set_up):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_the_trajectory_of_the_optimizer_is_trls(loss_type, level, set_up):
     """AdamW over four micro-batches, of which one is dead as a whole: momentum and decay go on."""
     stock, ours = set_up(loss_type=loss_type, importance_sampling_level=level)
