@@ -28,7 +28,7 @@ RIGHT, RIGHT_WITH_BLANKS, NEAR, FAIRLY_NEAR, WRONG, NO_FORMAT = 5.0, 3.5, 2.0, 1
 NUMBER_RIGHT, NUMBER_WRONG, NO_NUMBER = 3.5, -1.5, -2.5
 
 
-def check_answer(completions: list, answer: list[str], **kwargs: object) -> list[float]:
+def check_answer(completions: list, answer: list[str], **kwargs) -> list[float]:
     """Score of the solution in an exactly formatted completion; range [-4.5, 5].
 
     | solution                                       | score |
@@ -57,7 +57,7 @@ def check_answer(completions: list, answer: list[str], **kwargs: object) -> list
     ]
 
 
-def check_numbers(completions: list, answer: list[str], **kwargs: object) -> list[float | None]:
+def check_numbers(completions: list, answer: list[str], **kwargs) -> list[float | None]:
     """Score of the one number after `SOLUTION_START`, whatever the rest of the layout; range [-2.5, 3.5].
 
     | between `SOLUTION_START` and the next tag or the end | score |

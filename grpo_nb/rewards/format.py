@@ -19,7 +19,7 @@ EXACT = 3.0
 TAG_IN_PLACE, TAG_ASTRAY = 0.5, -1.0
 
 
-def match_format_exactly(completions: list, **kwargs: object) -> list[float]:
+def match_format_exactly(completions: list, **kwargs) -> list[float]:
     """Score of the whole layout; range {0, 3}.
 
     | completion                             | score |
@@ -37,7 +37,7 @@ def match_format_exactly(completions: list, **kwargs: object) -> list[float]:
     return [0.0 if parsing.solution(parsing.text(completion)) is None else EXACT for completion in completions]
 
 
-def match_format_approximately(completions: list, **kwargs: object) -> list[float]:
+def match_format_approximately(completions: list, **kwargs) -> list[float]:
     """Sum over the three tags of the completion, so that half a layout is better than none; range [-3, 1.5].
 
     | each of `REASONING_END`, `SOLUTION_START`, `SOLUTION_END` | score |
