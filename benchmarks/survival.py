@@ -146,7 +146,7 @@ def measure(runs: int) -> dict:
             with tempfile.TemporaryDirectory() as folder:
                 expected[case] = small_run(Path(folder), case, policy, tokenizer, rows)
             gc.collect()
-            gc.freeze()  # a child that finds no garbage in what it was born with takes a third of the time
+            gc.freeze()  # or every child would look for garbage in what it was born with
         ended, kills = survive(case, i, policy, tokenizer, rows)
         same_weights = ended["weights"] == expected[case]["weights"]
         same_lines = ended["lines"] == expected[case]["lines"]
