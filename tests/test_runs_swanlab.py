@@ -311,6 +311,13 @@ def test_a_process_that_swanlab_forks_is_not_waited_for(tmp_path, stand_in, caps
     assert capsys.readouterr().out == ""
 
 
+def test_swanlabs_exit_hooks_are_not_run(tmp_path, stand_in, capsys):
+    """They wait for its server for ever."""
+    stand_in(OBEDIENT + "import atexit; atexit.register(lambda: open('hook.txt', 'w'))")
+    play(tmp_path, "offline")
+    assert not (tmp_path / "hook.txt").exists() and capsys.readouterr().out == ""
+
+
 def test_what_reaches_swanlab_is_the_curve_and_a_few_settings(tmp_path, stand_in, monkeypatch):
     monkeypatch.setenv("SWANLAB_API_KEY", f"key-{CANARY}")
     note = "\ndef {0}(*args, **kwargs): open('seen.txt', 'a').write(json.dumps(['{0}', args, kwargs]) + chr(10))"
@@ -478,6 +485,19 @@ def test_a_resumed_run_goes_on_from_its_step(tmp_path):
     play(tmp_path, "offline", range(3, 6))  # from a checkpoint of step 2: step 3 is taken again
     points = [(step, step / 2) for step in range(1, 6)]
     assert kept(tmp_path / "swanlog", last=1) == [(points, "RUN_STATE_FINISHED")]
+
+
+def test_a_second_start_lets_the_first_process_end(tmp_path, stand_in):
+    """Of a training that nobody ended: a cell that was interrupted before its first step."""
+    stand_in(OBEDIENT)
+    follower = swanlab.Follower(tmp_path, "offline")
+    state = SimpleNamespace(is_world_process_zero=True)
+    follower.on_train_begin(None, state, None)
+    first = follower.process
+    follower.on_train_begin(None, state, None)
+    follower.on_stop(None)
+    with first:
+        assert first.wait(60) == 0
 
 
 def test_another_process_of_the_training_starts_none(tmp_path):
