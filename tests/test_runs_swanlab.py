@@ -304,11 +304,10 @@ def test_a_call_that_hangs_is_ended_with_the_training(hanging, tmp_path, stand_i
 
 @posix
 def test_a_process_that_swanlab_forks_is_not_waited_for(tmp_path, stand_in, capsys):
-    """It holds the pipe on which the report comes open."""
-    stand_in(OBEDIENT + "def finish(**kwargs): os.fork() or time.sleep(30)")
-    pid = play(tmp_path, "offline")
-    os.killpg(pid, 9)  # it lives still
-    assert capsys.readouterr().out == ""
+    """It holds the pipe open on which the report comes."""
+    stand_in(OBEDIENT + "def finish(**kwargs): os.fork() or (time.sleep(15), open('waited.txt', 'w'))")
+    os.killpg(play(tmp_path, "offline"), 9)
+    assert not (tmp_path / "waited.txt").exists() and capsys.readouterr().out == ""
 
 
 def test_swanlabs_exit_hooks_are_not_run(tmp_path, stand_in, capsys):
@@ -407,22 +406,26 @@ from grpo_nb.runs import swanlab
 swanlab.{limit} = 0.2
 swanlab.follow(Path(sys.argv[1]), "offline")
 """
+LIMITS = {
+    "a start that takes too long, in the middle of the training": ("START_S", "init", b""),
+    "an end that takes longer than it may": ("LOOK_S", "finish", b'{"error": null, "seconds": 0.2}\n'),
+    "an end without a trainer": ("ORPHAN_S", "finish", None),
+}
 
 
-@pytest.mark.parametrize(("limit", "call"), [("START_S", "init"), ("ORPHAN_S", "finish")])
-def test_a_process_ends_by_itself(limit, call, tmp_path, stand_in):
-    """A start that takes too long ends while the training goes on; a finish that hangs, although the trainer died."""
+@pytest.mark.parametrize("case", LIMITS)
+def test_a_process_that_hangs_ends_by_itself(case, tmp_path, stand_in):
+    limit, call, message = LIMITS[case]
     stand_in(OBEDIENT + f"def {call}(**kwargs): time.sleep(1000)")
     command = [sys.executable, "-c", ALONE.format(limit=limit), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     (tmp_path / "metrics.jsonl").write_text("")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
-        process.stdin.write(b'{"key": null, "settings": {}}\n')
+        process.stdin.write(b'{"key": null, "settings": {}}\n' + (message or b""))
         process.stdin.flush()
-        if limit == "ORPHAN_S":
+        if message is None:
             process.stdin.close()
         assert process.wait(60) == swanlab.LATE
-        assert call in process.stdout.read().decode().split()
 
 
 def test_the_report_says_each_kind_of_failure_once():

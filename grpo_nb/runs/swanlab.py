@@ -1,8 +1,8 @@
 """metrics.jsonl → SwanLab, in a process of its own: what SwanLab hangs on, raises or leaves running, it does there.
 
-`python -m grpo_nb.runs.swanlab RUN` sends the curve of a run, and follows it if it still trains; the trainer callback
-`Follower` starts the same command. If online fails, another process starts offline, from the first step. SwanLab gets
-no console, git, package list, host name, working directory or command line, and of the environment what `KEPT` names;
+`python -m grpo_nb.runs.swanlab RUN` sends the curve of a run, and follows it while it trains; the trainer callback,
+`Follower`, starts the same command. If online fails, another process starts offline, from the first step. SwanLab gets
+no console, git, package list, host name, working directory or command line, and little of the environment (`child`);
 its folder holds the curve, a few settings, the processor's name, and its own path.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from grpo_nb.runs import callbacks
 
 START_S = 30.0  # for the import, the login and the start of SwanLab's run; by itself it tries a login for 75 s
-ORPHAN_S = 60.0  # after the training the process is gone, also if the trainer was killed and nobody waits for it
+ORPHAN_S = 60.0  # for the finish when the trainer died and nobody waits
 LOOK_S = 0.5  # between two looks at metrics.jsonl
 LATE = 124  # exit status of a process whose time was up, as `timeout` has it
 FALLBACK = {"online": "offline", "offline": "off"}
@@ -49,7 +49,7 @@ class Follower(callbacks.Callback):
 
     def __init__(self, folder: Path, mode: str):
         self.folder, self.first_mode, self.settings = Path(folder), mode, {}
-        self.mode, self.process, self.errors = "off", None, []
+        self.mode, self.process, self.errors = None, None, []  # mode None: there is no training
 
     def on_train_begin(self, args, state, control, **kwargs):
         if not state.is_world_process_zero:
@@ -61,7 +61,7 @@ class Follower(callbacks.Callback):
 
     def on_log(self, args, state, control, **kwargs):
         if self.process is not None and self.process.poll() is not None:
-            self._is_complete()
+            self._close()
             self.start(FALLBACK[self.mode])
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -72,16 +72,17 @@ class Follower(callbacks.Callback):
         deadline = time.monotonic() + self.end_s
         while self.process is not None:
             left = max(deadline - time.monotonic(), 0.0)
-            self._send({"error": None if error is None else type(error).__name__})
+            seconds = min(left, self.online_s) if self.mode == "online" else left
+            self._send({"error": None if error is None else type(error).__name__, "seconds": seconds})
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(min(left, self.online_s) if self.mode == "online" else left)
-            if self._is_complete():
+                self.process.wait(seconds)
+            if self._close():
                 break
             self.start(FALLBACK[self.mode])
-        if self.errors:
+        if self.errors and self.mode is not None:
             faults = ", ".join(dict.fromkeys(self.errors))
             print(f"SwanLab ended {self.mode} and metrics.jsonl is complete: {faults}.")
-        self.process, self.errors = None, []
+        self.mode, self.process = None, None
 
     def start(self, mode: str):
         """Start a process in this mode, or in its fallback if that is impossible; "off" starts none."""
@@ -99,11 +100,11 @@ class Follower(callbacks.Callback):
         self._send({"key": key, "settings": self.settings})
 
     def _send(self, message: dict):
-        with contextlib.suppress(OSError, ValueError):  # the process is gone: `_is_complete` finds out why
+        with contextlib.suppress(OSError, ValueError):  # the process is gone: `_close` finds out why
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
 
-    def _is_complete(self) -> bool:
-        """Whether SwanLab has the whole curve, of a process that has ended or is killed now; what failed is noted."""
+    def _close(self) -> bool:
+        """Kill the process if it has not ended, and note what failed in it; whether SwanLab has the whole curve."""
         is_late = self.process.poll() in (None, LATE)
         self.process.kill()
         with self.process as process:
@@ -213,10 +214,10 @@ def follow(folder: Path, mode: str):
     while not is_last:
         is_last = over.wait(LOOK_S)  # asked before the look: what was written before the end is seen
         text = report.call("log", (folder / "metrics.jsonl").read_bytes) or b""
-        lines = text.split(b"\n")[:-1]  # the last may be half a line
-        for line in lines[sent:]:
+        lines = text.split(b"\n")[sent:-1]  # the last is empty, or half a line
+        for line in lines:
             report.call("log", log_row, library, line)
-        sent = len(lines)
+        sent += len(lines)
     state = {None: "success", "KeyboardInterrupt": "aborted"}.get(end["error"], "crashed")
     report.call("finish", library.finish, state=state, error=end["error"])
     report.leave()
@@ -252,13 +253,13 @@ def log_row(library, line: bytes):
 
 
 def await_end(source, over: threading.Event, end: dict):
-    """Wait for the line that ends the training; whatever happens then, the process is gone in `ORPHAN_S`."""
+    """Wait for the line that ends the training, then give the rest of the process the seconds that it allows."""
     try:
         end.update(json.loads(source.readline()))
     except ValueError:  # nothing, or half a line: the trainer died
-        end["error"] = "EOFError"
+        end.update(error="EOFError", seconds=ORPHAN_S)
     over.set()
-    time.sleep(ORPHAN_S)
+    time.sleep(end["seconds"])
     os._exit(LATE)
 
 
@@ -284,11 +285,10 @@ def main():
                 pass
     except KeyboardInterrupt as interrupt:
         error = interrupt
-    faults = follower.errors
     follower.on_stop(error)
-    if not faults:
+    if not follower.errors:
         print(f"SwanLab has the curve of {options.run}, {options.mode}, in its folder swanlog.")
-    sys.exit(bool(faults))
+    sys.exit(bool(follower.errors))
 
 
 if __name__ == "__main__":
