@@ -316,6 +316,12 @@ def test_swanlabs_exit_hooks_are_not_run(tmp_path, stand_in, capsys):
     assert not (tmp_path / "hook.txt").exists() and capsys.readouterr().out == ""
 
 
+def test_what_swanlab_prints_is_nowhere_and_fills_no_pipe(tmp_path, stand_in, capfd):
+    stand_in(OBEDIENT + "def finish(**kwargs): print('banner ' * 100_000), print('!', file=sys.stderr, flush=True)")
+    play(tmp_path, "offline")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_reaches_swanlab_is_the_curve_and_a_few_settings(tmp_path, stand_in, monkeypatch):
     monkeypatch.setenv("SWANLAB_API_KEY", f"key-{CANARY}")
     note = "\ndef {0}(*args, **kwargs): open('seen.txt', 'a').write(json.dumps(['{0}', args, kwargs]) + chr(10))"
