@@ -265,7 +265,8 @@ def await_end(source, over: threading.Event, end: dict):
 
 def main():
     """The command by hand: until no trainer holds a lock in the run's folder, or until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m grpo_nb.runs.swanlab", description=__doc__.partition("\n")[0])
+    what = "Send the curve of a run to SwanLab, and follow it while the run trains."
+    parser = argparse.ArgumentParser(prog="python -m grpo_nb.runs.swanlab", description=what)
     parser.add_argument("run", type=Path, help="the run's folder, with its metrics.jsonl")
     parser.add_argument("--mode", choices=FALLBACK, default="offline", help="online needs the secret SWANLAB_API_KEY")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
