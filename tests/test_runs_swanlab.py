@@ -587,12 +587,19 @@ def test_by_hand_a_run_is_followed_until_its_trainer_ends(tmp_path, stand_in):
     assert answer_of(process)[0] == 0
 
 
+INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored, also in these tests
+runpy.run_module("grpo_nb.runs.swanlab", run_name="__main__")
+"""
+
+
 @posix
 def test_by_hand_an_interrupt_closes_the_copy(tmp_path, stand_in):
     stand_in(OBEDIENT + "def finish(state, error): open('state.txt', 'w').write(state)")
     write_metrics(tmp_path)
     with filelock.FileLock(tmp_path / "trainer.lock"):
-        process = by_hand(*MODULE, tmp_path)
+        process = by_hand("-c", INTERRUPTIBLE, tmp_path)
         await_text(tmp_path / "offline.txt", "3 ")
         process.send_signal(signal.SIGINT)
         assert answer_of(process)[0] == 0
