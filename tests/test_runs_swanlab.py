@@ -485,7 +485,7 @@ def test_a_run_that_ends_twice_says_it_once(tmp_path, stand_in, capsys):
     """A later callback raises at the end of training, so the end is followed by a stop."""
     stand_in(ABSENT)
     play(tmp_path, "offline", end=lambda f: (f.on_train_end(None, None, None), f.on_stop(ValueError())))
-    assert capsys.readouterr().out.count("SwanLab ended off") == 1
+    assert capsys.readouterr().out.count("SwanLab ended") == 1
 
 
 @posix
