@@ -343,7 +343,8 @@ def test_what_reaches_swanlab_is_the_curve_and_a_few_settings(tmp_path, stand_in
 
 
 def test_swanlab_is_told_to_be_quiet_whatever_the_environment_says(tmp_path, stand_in, monkeypatch):
-    for name in ("SWANLAB_INTERACTIVE", "SWANLAB_DEBUG", "SWANLAB_PROBE_GIT"):
+    names = ("SWANLAB_INTERACTIVE", "SWANLAB_DEBUG", "SWANLAB_PROBE_GIT")
+    for name in names:
         monkeypatch.setenv(name, "true")
     monkeypatch.setenv("OTHER", "is not for SwanLab")
     stand_in(OBEDIENT + "open('seen.txt', 'w').write(json.dumps([os.getcwd(), dict(os.environ)]))")
@@ -351,6 +352,7 @@ def test_swanlab_is_told_to_be_quiet_whatever_the_environment_says(tmp_path, sta
     place, environment = json.loads((tmp_path / "seen.txt").read_text())
     assert Path(place) == tmp_path.resolve(), "SwanLab reads .env and swanlab.yaml where it is started"
     assert swanlab.QUIET.items() <= environment.items()
+    assert [environment[name] for name in names] == ["false"] * 3
     assert "OTHER" not in environment
 
 
@@ -585,6 +587,7 @@ def test_by_hand_a_run_is_followed_until_its_trainer_ends(tmp_path, stand_in):
         await_text(tmp_path / "offline.txt", "4 ")
         assert process.poll() is None
     assert answer_of(process)[0] == 0
+    assert (tmp_path / "offline.txt").read_text() == "1 2 3 4 "
 
 
 INTERRUPTIBLE = """
