@@ -97,7 +97,7 @@ def test_a_seal_of_another_schema_is_refused_not_set_aside(small_policy, monkeyp
     assert len(checkpoints.all_checkpoints(Path(trainer.args.output_dir))) == 2
 
 
-HOLDER = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]): print(1, flush=True); time.sleep(600)"
+HOLDER = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]): print(1, flush=True); time.sleep(60)"
 
 
 def test_a_run_that_is_training_elsewhere_is_left_alone_until_that_is_killed(small_policy):
