@@ -4,7 +4,6 @@ Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOCon
 `datasets.Dataset`, and TRL's own trainer trains. What is added is that a mistake is named before a model loads.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -12,6 +11,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+
+import filelock
 
 from grpo_nb import data, guards, models, preflight, templates
 from grpo_nb.runs import callbacks, checkpoints, files, fingerprints, resuming, stopping, tracking
@@ -183,15 +184,27 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
         rewards, weights or library versions; OSError if the disk is full or read-only; whatever a guard raises.
     """
     folder = Path(trainer.args.output_dir)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(files.locked(folder.with_name(folder.name + ".lock")))
-        except BlockingIOError as error:
-            raise ValueError(
-                f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
-                "notebook or terminal it is in, or give this run another name."
-            ) from error
+    with _lock(folder):
         return _train(trainer, folder, stopping.Stopper(minutes), fresh)
+
+
+def _lock(folder: Path):
+    """The lock file beside a trainer's folder, held; the system frees it when the process ends, however it ends."""
+    lock = filelock.FileLock(folder.with_name(folder.name + ".lock"), blocking=False)
+    try:
+        return lock.acquire()
+    except filelock.Timeout as error:
+        # On a disk without locks, filelock takes a file for one, which stays if its machine is lost.
+        lost = f" If its machine is lost, delete {lock.lock_file}." if isinstance(lock, filelock.SoftFileLock) else ""
+        raise ValueError(
+            f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
+            f"notebook or terminal it is in, or give this run another name.{lost}"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise OSError(
+            f"a run must be able to lock a file beside its checkpoints (got {error!r} for {lock.lock_file}). "
+            "Set GRPO_NB_OUTPUTS to a folder on a local disk."
+        ) from error
 
 
 def _train(trainer, folder: Path, stopper: stopping.Stopper, fresh: bool):

@@ -1,4 +1,4 @@
-"""The live table shows what the run has logged, however the run ends; a listener answers every event."""
+"""The live table shows what the run has logged, however the run ends; a callback answers every event."""
 
 import re
 from types import SimpleNamespace
@@ -60,7 +60,7 @@ def test_a_resumed_run_begins_with_what_was_logged_before():
     assert ">1.000<" in table.handle.page and ">2.000<" in table.handle.page
 
 
-def test_a_listener_answers_every_event_and_nothing_else():
+def test_a_callback_answers_every_event_and_nothing_else():
     assert callbacks.Callback().on_prediction_step(1, two=2) is None
     with pytest.raises(AttributeError):
         _ = callbacks.Callback().state

@@ -2,15 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
 from benchmarks import survival
 from grpo_nb import data, train
-from grpo_nb.runs import callbacks, checkpoints, files, stopping, tracking
+from grpo_nb.runs import callbacks, checkpoints, stopping, tracking
 from tests import small_runs
 
 
@@ -94,11 +97,21 @@ def test_a_seal_of_another_schema_is_refused_not_set_aside(small_policy, monkeyp
     assert len(checkpoints.all_checkpoints(Path(trainer.args.output_dir))) == 2
 
 
-def test_a_run_that_is_training_elsewhere_is_left_alone(small_policy):
+HOLDER = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]): print(1, flush=True); time.sleep(60)"
+
+
+def test_a_run_that_is_training_elsewhere_is_left_alone_until_that_is_killed(small_policy):
     trainer, run = small_runs.trainer_of(small_policy)
-    with files.locked(trainer.args.output_dir + ".lock"):
-        with pytest.raises(ValueError, match="must have one trainer at a time"):
+    lock = trainer.args.output_dir + ".lock"
+    refused = "must have one trainer at a time .* give this run another name.$"
+    with filelock.FileLock(lock), pytest.raises(ValueError, match=refused):
+        train.resume_or_start(trainer)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, lock], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=refused):
             train.resume_or_start(trainer)
+        assert run.rows() == []
+        other.kill()
     train.resume_or_start(trainer)
     assert len(run.rows()) == 6
 

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from grpo_nb import export, train
 from grpo_nb.runs import tracking
+from tests import small_runs
 
 START = SimpleNamespace(global_step=0, is_world_process_zero=True, log_history=[])
 STEP = SimpleNamespace(global_step=7, max_steps=10, is_world_process_zero=True)
@@ -94,3 +96,18 @@ def test_summary_is_json_beside_the_metrics(profile):
     run = tracking.Run("grpo", profile)
     assert json.loads(run.save_summary({"before": {"greedy": 0.5}}).read_text()) == {"before": {"greedy": 0.5}}
     assert run.metrics_path.parent == run.folder
+
+
+def test_no_byte_that_a_run_writes_holds_a_secret(small_policy, tmp_path, monkeypatch):
+    """Metrics, checkpoints with their pickled arguments, seals, adapter and summary of one run."""
+    secret = "canary-3f9a"
+    for name in ("HF_TOKEN", "SWANLAB_API_KEY", "WANDB_API_KEY", "OPENAI_API_KEY", "MY_PASSWORD"):
+        monkeypatch.setenv(name, f"{name}-{secret}")
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
+    trainer, run = small_runs.trainer_of(small_policy)
+    train.resume_or_start(trainer)
+    run.save_summary({"after": {}})
+    export.save_adapter(trainer.model, trainer.processing_class, run.folder / "adapter")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"metrics.jsonl", "training_args.bin", "seal.json", "adapter_model.safetensors"} <= {p.name for p in written}
+    assert not [path.name for path in written if secret.encode() in path.read_bytes()]

@@ -1,6 +1,9 @@
 """What the assembled trainers train, and that a run is refused before it costs anything."""
 
 import copy
+import errno
+import os
+import socket
 
 import pytest
 import torch
@@ -120,3 +123,39 @@ def test_an_unknown_switch_is_refused(profile, rows, tiny):
     profile.kernels = {"shared_prompt": True}
     with pytest.raises(ValueError, match=r"got shared_prompt\). It has own_loss, linear_head, shared_prefix"):
         train.grpo_trainer(*tiny, prompts(rows), [rewards.match_format_approximately], profile)
+
+
+@pytest.fixture
+def disk_without_locks(monkeypatch):
+    """Makes the system refuse every lock with an error."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(number: int):
+        def flock(*args):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return refuse
+
+
+def test_a_disk_that_cannot_lock_is_named(disk_without_locks, tmp_path):
+    disk_without_locks(errno.ENOLCK)
+    with pytest.raises(OSError, match=r"able to lock .*No locks available.*trainer.lock\). Set GRPO_NB_OUTPUTS"):
+        train._lock(tmp_path / "trainer")
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported:UserWarning")
+def test_on_a_disk_without_locks_a_file_stands_for_one(disk_without_locks, tmp_path):
+    """It goes with its trainer; one that died is found out, unless that was on another machine."""
+    disk_without_locks(errno.ENOSYS)
+    lock = tmp_path / "trainer.lock"
+    with train._lock(tmp_path / "trainer"), pytest.raises(ValueError, match="one trainer at a time"):
+        train._lock(tmp_path / "trainer")
+    assert not lock.exists()
+    lock.write_text(f"{2**22 + 1}\n{socket.gethostname()}\n")  # no process has this number
+    with train._lock(tmp_path / "trainer"):
+        pass
+    lock.write_text("1\na-machine-of-yesterday\n")
+    with pytest.raises(ValueError, match="If its machine is lost, delete .*trainer.lock.$"):
+        train._lock(tmp_path / "trainer")

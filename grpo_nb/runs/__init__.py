@@ -3,10 +3,11 @@
 | file           | names                             | question                                                        |
 |----------------|-----------------------------------|-----------------------------------------------------------------|
 | `tracking`     | `Run`, `outputs_dir`, …           | where does a run write, and what did it write                   |
-| `callbacks`    | `Callback`, `LiveTable`           | what hears of every step; the table that follows a run          |
+| `callbacks`    | `Callback`, `LiveTable`           | what a trainer calls at every step; the table in the notebook   |
 | `checkpoints`  | `Sealer`, `newest`, …             | which checkpoint is whole, and from which steps can a run go on |
 | `fingerprints` | `fingerprint`, `differences`      | what makes two runs equal                                       |
 | `resuming`     | `to_resume`, `Restorer`, …        | where does a run go on, and what stands in its way              |
 | `stopping`     | `Stopper`                         | a clean end before the last step: time used up, an interrupt    |
+| `swanlab`      | `Follower`, `python -m …`         | how does the curve reach SwanLab without harm to the run        |
 | `files`        | `replacing`, `write_text`, …      | files and folders that are there whole or not at all            |
 """

@@ -1,11 +1,9 @@
-"""Trainer callbacks by shape, and the live table in the notebook.
+"""Trainer callbacks: the shape that they have here, and the live table in the notebook.
 
 A `Callback` answers every event of a `transformers.TrainerCallback` without being one: transformers stays unimported
 until a trainer is made. One event is ours: `on_stop(error)`, sent by `train.resume_or_start` when a run ends by an
 exception.
 """
-
-from grpo_nb import plots
 
 LIVE_COLUMNS = (
     "step",
@@ -38,6 +36,8 @@ class LiveTable(Callback):
     def on_train_begin(self, args, state, control, **kwargs):
         from IPython import get_ipython
 
+        from grpo_nb import plots
+
         self.rows, self.handle = [log for log in state.log_history if "train_runtime" not in log], None
         if get_ipython() is not None:
             from IPython.display import HTML, display
@@ -65,6 +65,8 @@ class LiveTable(Callback):
         if self.handle is None or not self.rows or state is None:
             return
         from IPython.display import HTML
+
+        from grpo_nb import plots
 
         columns = [name for name in LIVE_COLUMNS if any(name in row for row in self.rows)]
         recent = [{name: row.get(name, "") for name in columns} for row in self.rows[-self.last :]]

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from errno import EACCES, EAGAIN, EDEADLK
 from pathlib import Path
 
 
@@ -66,34 +65,6 @@ def append_line(path: str | Path, line: str) -> None:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def locked(path: str | Path) -> Iterator[None]:
-    """Hold the lock file `path` during the block; the system frees it when the process ends, however it ends.
-
-    Raises: BlockingIOError if someone else holds it.
-    """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_CREAT | (os.O_RDWR if os.name == "nt" else os.O_RDONLY))
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno not in (EACCES, EAGAIN, EDEADLK):
-            raise
-        raise BlockingIOError(error.errno, "the lock is taken", str(path)) from error
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

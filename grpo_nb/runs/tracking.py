@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb.runs import callbacks, dashboards, files
+from grpo_nb.runs import callbacks, files, swanlab
 
 MODES = ("off", "offline", "online")
 SCHEMA = 1  # of a line of metrics.jsonl: {"schema", "step", and the metrics under TRL's names}
@@ -56,9 +56,9 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def callbacks(self) -> list:
-        """Listeners for a trainer: the JSONL writer, the live table, and SwanLab, which reads what the writer wrote."""
-        guests = dashboards.guests(self.name, self.folder / "swanlog", self.mode)
-        return [JsonlWriter(self.metrics_path), callbacks.LiveTable(title=self.name), *guests]
+        """Trainer callbacks: the JSONL writer, the live table, and SwanLab's follower of the JSONL if there is one."""
+        follower = [swanlab.Follower(self.folder, self.mode)] if self.mode != "off" else []
+        return [JsonlWriter(self.metrics_path), callbacks.LiveTable(title=self.name), *follower]
 
     def rows(self) -> list[dict]:
         """The logged metrics so far, one dict per step, TRL's names."""
@@ -98,16 +98,16 @@ class JsonlWriter(callbacks.Callback):
     def on_train_begin(self, args, state, control, **kwargs):
         if not state.is_world_process_zero:
             return
-        told = [_row(log["step"], log) for log in state.log_history if "train_runtime" not in log]
+        remembered = [_row(log["step"], log) for log in state.log_history if "train_runtime" not in log]
         try:
             found = read_jsonl(self.path)
         except ValueError:  # torn somewhere: kept for a human to look at
             found = [{}]
-        if found and (not told or found[: len(told)] != told):
+        if found and (not remembered or found[: len(remembered)] != remembered):
             self.path.replace(self.path.with_name("metrics.previous.jsonl"))
-        if not told:
-            (self.path.parent / "summary.json").unlink(missing_ok=True)  # it told of the predecessor
-        files.write_text(self.path, "".join(_line(row) + "\n" for row in told))
+        if not remembered:
+            (self.path.parent / "summary.json").unlink(missing_ok=True)  # of the predecessor
+        files.write_text(self.path, "".join(_line(row) + "\n" for row in remembered))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs is None or "train_runtime" in logs or not state.is_world_process_zero:
