@@ -16,11 +16,7 @@ CARDS = {
 }
 # The keys that are read here, and what TRL takes where they are missing.
 DEFAULTS = {
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 1,
-    "num_generations": 8,
-    "num_iterations": 1,
-    "max_completion_length": 512,
+    **arithmetic.DEFAULTS,
     "optim": "adamw_torch_fused",
     "gradient_checkpointing": True,
     "beta": 0.0,
@@ -101,7 +97,7 @@ def budget(
         card: bytes of the card; needed for vLLM's pool, which is a share of it. With vllm_mode "server" the pool lies
             on another card and is none here.
         backend: "trl", or "unsloth": then vLLM shares its weights with training, checkpoints go to the system's
-            memory, and the loss makes its logits in pieces of 2 GiB (told of it; not run here).
+            memory, and the loss makes its logits in pieces of 2 GiB (as it says; not run here).
         num_processes: that train, one card each; every one holds all weights and its part of a generation batch.
     Returns: `Budget`.
     Raises: ValueError where settings cannot be meant, or TRL would refuse the batch.
