@@ -62,7 +62,7 @@ def sft_trainer(
             f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
             "after truncation). Raise it, or drop long rows with data.keep_short."
         )
-    return _with_callbacks(trainer, rows, (), run, watch)
+    return _with_callbacks(trainer, rows, (), run, watch.callbacks())
 
 
 def grpo_trainer(
@@ -104,12 +104,13 @@ def grpo_trainer(
     policy = models.add_lora(policy, profile, seed=seed)
     trainer = trainer_class(
         model=policy,
-        reward_funcs=watch.rewards(rewards, differ=report["rewards_differ"]),
+        reward_funcs=watch.rewards(rewards),
         args=args,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
-    return _with_callbacks(trainer, rows, rewards, run, watch, switches=profile.kernels)
+    watching = watch.callbacks(rewards, differ=report["rewards_differ"])
+    return _with_callbacks(trainer, rows, rewards, run, watching, switches=profile.kernels)
 
 
 def _grpo_class(switches: dict[str, bool]) -> Callable:
@@ -138,7 +139,7 @@ def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None)
     return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
 
 
-def _with_callbacks(trainer, rows, rewards, run, watch, *, switches=()):
+def _with_callbacks(trainer, rows, rewards, run, watching, *, switches=()):
     """Metrics first, so that a step is on the disk before a guard objects to it; seals last, of what passed."""
     from transformers.trainer_callback import PrinterCallback
 
@@ -148,7 +149,7 @@ def _with_callbacks(trainer, rows, rewards, run, watch, *, switches=()):
     fingerprint["switch"] = dict(switches)
     sealer = checkpoints.Sealer(fingerprint, keep=trainer.args.save_total_limit)
     trainer.args.save_total_limit = None
-    for callback in [*(run.callbacks() if run else ()), *watch.callbacks(), sealer]:
+    for callback in [*(run.callbacks() if run else ()), *watching, sealer]:
         trainer.add_callback(callback)
     return trainer
 
