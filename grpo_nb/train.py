@@ -15,7 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from grpo_nb import data, guards, models, preflight, templates
-from grpo_nb.runs import callbacks, checkpoints, files, fingerprints, resuming, stopping, tracking
+from grpo_nb.runs import callbacks, checkpoints, cuts, files, fingerprints, resuming, stopping, tracking
+
+VERSIONS = "versions.json"  # in the folder of a warm start: what trained it; grpo_nb 0.1.0 wrote none
 
 
 def sft_trainer(
@@ -41,19 +43,16 @@ def sft_trainer(
     Returns: `trl.SFTTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the result.
     """
     config = _config(profile.sft, seed, changes)
-    preflight.check_columns(rows, ["prompt", "completion"], why="SFT")
     watch = guards.watch_of(guard)
-    models.prepare(profile)
+    preflight.check_sft({key: value for key, value in config.items() if key != "output_dir"}, rows, profile)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    preflight.check_keys(config, SFTConfig)
-    preflight.check_values({key: value for key, value in config.items() if key != "output_dir"}, SFTConfig)
     is_unsloths = profile.policy["backend"] == "unsloth"
     policy = models.add_lora(policy, profile, seed=seed) if is_unsloths else models.own_copy(policy)
     trainer = SFTTrainer(
         model=policy,
-        args=SFTConfig(**{"output_dir": _trainer_dir(profile, "sft", run), "disable_tqdm": True, **config}),
+        args=SFTConfig(**_arguments(config, _trainer_dir(profile, "sft", run))),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
@@ -62,7 +61,7 @@ def sft_trainer(
             f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
             "after truncation). Raise it, or drop long rows with data.keep_short."
         )
-    return _with_callbacks(trainer, rows, (), run, watch.callbacks())
+    return _with_callbacks(trainer, run, watch.callbacks(), _sealer(trainer, rows, (), config))
 
 
 def grpo_trainer(
@@ -98,19 +97,16 @@ def grpo_trainer(
     from datasets import Dataset
     from trl import GRPOConfig
 
-    args = GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config})
-    if args.save_strategy == "steps" and args.world_size == 1:
-        checkpoints.check_resumable(args)
     policy = models.add_lora(policy, profile, seed=seed)
     trainer = trainer_class(
         model=policy,
         reward_funcs=watch.rewards(rewards),
-        args=args,
+        args=GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", run))),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
     watching = watch.callbacks(rewards, differ=report["rewards_differ"])
-    return _with_callbacks(trainer, rows, rewards, run, watching, switches=profile.kernels)
+    return _with_callbacks(trainer, run, watching, _sealer(trainer, rows, rewards, config, switches=profile.kernels))
 
 
 def _grpo_class(switches: dict[str, bool]) -> Callable:
@@ -135,20 +131,27 @@ def _config(settings: dict, seed: int, changes: dict) -> dict:
     return {"logging_nan_inf_filter": False, **settings, "seed": seed, **changes}
 
 
+def _arguments(config: dict, folder: str) -> dict:
+    """The arguments of TRL's config class; the sealer removes old checkpoints in the trainer's stead."""
+    return {"output_dir": folder, "disable_tqdm": True, **config, "save_total_limit": None}
+
+
 def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None) -> str:
     return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
 
 
-def _with_callbacks(trainer, rows, rewards, run, watching, *, switches=()):
+def _sealer(trainer, rows, rewards, config: dict, *, switches=()) -> checkpoints.Sealer:
+    tokenizer = trainer.processing_class
+    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, tokenizer, switches=switches)
+    return checkpoints.Sealer(fingerprint, keep=config.get("save_total_limit"))
+
+
+def _with_callbacks(trainer, run, watching: list, sealer: checkpoints.Sealer):
     """Metrics first, so that a step is on the disk before a guard objects to it; seals last, of what passed."""
     from transformers.trainer_callback import PrinterCallback
 
     # It prints every log as a dict; metrics.jsonl and the live table say it better.
     trainer.remove_callback(PrinterCallback)
-    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, trainer.processing_class)
-    fingerprint["switch"] = dict(switches)
-    sealer = checkpoints.Sealer(fingerprint, keep=trainer.args.save_total_limit)
-    trainer.args.save_total_limit = None
     for callback in [*(run.callbacks() if run else ()), *watching, sealer]:
         trainer.add_callback(callback)
     return trainer
@@ -168,8 +171,10 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
         fresh: leave what is there (it is kept as `trainer.previous`) and start at the beginning.
     Returns: `transformers.trainer_utils.TrainOutput`; `trainer.state.global_step` says how far it came.
     Raises: ValueError if the settings cannot be resumed equally, or if the run that was cut had other settings, rows,
-        rewards, weights or library versions; OSError if the disk is full or read-only; whatever a guard raises.
+        rewards, weights or versions, or if its checkpoints will not fit on the disk; OSError if the disk is full or
+        read-only all the same; whatever a guard raises.
     """
+    sealer = checkpoints.sealer_of(trainer)
     folder = Path(trainer.args.output_dir)
     with contextlib.ExitStack() as stack:
         try:
@@ -179,20 +184,21 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
                 f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
                 "notebook or terminal it is in, or give this run another name."
             ) from error
-        return _train(trainer, folder, stopping.Stopper(minutes), fresh)
+        return _train(trainer, sealer, folder, stopping.Stopper(minutes), fresh)
 
 
-def _train(trainer, folder: Path, stopper: stopping.Stopper, fresh: bool):
-    checkpoints.check_resumable(trainer.args)
-    sealer = next(c for c in trainer.callback_handler.callbacks if isinstance(c, checkpoints.Sealer))
-    sealer.fingerprint["setting"] = fingerprints.settings(trainer.args)
-    found, is_finished = (None, False) if fresh else resuming.to_resume(folder, sealer.fingerprint)
+def _train(trainer, sealer: checkpoints.Sealer, folder: Path, stopper: stopping.Stopper, fresh: bool):
+    cuts.check_resumable(trainer.args)
+    sealer.note_settings(trainer.args)
+    found, seal = (None, {}) if fresh else resuming.to_resume(folder, sealer.fingerprint)
     sealer.check_trainer(trainer, found)
-    if is_finished:
-        return resuming.load_finished(trainer, found)
     if found is None:
         resuming.set_all_aside(folder)
+    elif resuming.is_finished(seal):
+        return resuming.load_finished(trainer, found)
     else:
+        resuming.set_threads(seal["machine"])
+        print(resuming.goes_on(found, seal))
         resuming.restore_token_count(trainer, found)
     helpers = [stopper, resuming.Restorer(found)] if found else [stopper]
     for helper in helpers:
@@ -225,18 +231,13 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         run: a `tracking.Run` for the metrics; None logs to the run "sft".
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
-    models.prepare(profile)
-    from trl import GRPOConfig, SFTConfig
-
-    preflight.check_keys(profile.sft, SFTConfig)
-    preflight.check_values(profile.sft, SFTConfig)
-    preflight.check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
-    preflight.batch_numbers(profile.grpo)
-    preflight.check_values(profile.grpo, GRPOConfig, context=profile.policy["max_seq_length"])
+    preflight.check_settings(profile.sft, profile, stage="sft")
+    preflight.check_settings(profile.grpo, profile)  # a slip there should not cost an SFT run
     rows = trace_rows(profile, seed=seed) if rows is None else rows
     preflight.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)
     if not path.exists():
+        print(_written_by_others(path.parent), end="")
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)
         prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
         prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
@@ -247,10 +248,24 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         with files.replacing(path) as draft:
             trainer.model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
+            files.write_text(draft / VERSIONS, json.dumps(fingerprints.versions(), indent=1))
         shutil.rmtree(unfinished, ignore_errors=True)
         if profile.policy["backend"] == "unsloth":
             return trainer.model, tokenizer  # vLLM is already up; loading an 8B model twice would not fit
     return models.load_policy(profile, path=path)
+
+
+def _written_by_others(folder: Path) -> str:
+    """A line where all warm starts in a folder were written by other versions of grpo_nb; else empty."""
+    ours, written = fingerprints.versions()["grpo_nb"], set()
+    for start in folder.glob("warm_start-" + 10 * "[0-9a-f]"):
+        file = start / VERSIONS
+        written.add(json.loads(file.read_text(encoding="utf8"))["grpo_nb"] if file.exists() else "0.1.0")
+    if not written or ours in written:
+        return ""
+    return (
+        f"SFT trains anew: the warm starts in {folder} are of grpo_nb {', '.join(sorted(written))}, this is {ours}.\n"
+    )
 
 
 def trace_rows(profile: SimpleNamespace, *, seed: int = 0) -> list[dict]:

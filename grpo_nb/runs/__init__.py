@@ -4,7 +4,9 @@
 |----------------|-----------------------------------|-----------------------------------------------------------------|
 | `tracking`     | `Run`, `outputs_dir`, …           | where does a run write, and what did it write                   |
 | `callbacks`    | `Callback`, `LiveTable`           | what hears of every step; the table that follows a run          |
-| `checkpoints`  | `Sealer`, `newest`, …             | which checkpoint is whole, and from which steps can a run go on |
+| `checkpoints`  | `Sealer`, `newest`, …             | which checkpoint is whole                                       |
+| `cuts`         | `can_cut`, `check_resumable`, …   | from which steps can a run go on                                |
+| `room`         | `check_room`, …                   | what do the checkpoints take on the disk, and do they fit       |
 | `fingerprints` | `fingerprint`, `differences`      | what makes two runs equal                                       |
 | `resuming`     | `to_resume`, `Restorer`, …        | where does a run go on, and what stands in its way              |
 | `stopping`     | `Stopper`                         | a clean end before the last step: time used up, an interrupt    |
