@@ -1,6 +1,9 @@
 """Resumed, refused, interrupted, out of time, finished: what `train.resume_or_start` does and says."""
 
+import hashlib
+import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import grpo_nb
 from benchmarks import survival
 from grpo_nb import data, train
 from grpo_nb.runs import callbacks, checkpoints, files, stopping, tracking
@@ -87,11 +91,89 @@ def test_it_goes_on_with_the_threads_with_which_it_began(small_policy, capsys):
 def test_a_seal_of_another_schema_is_refused_not_set_aside(small_policy, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "SCHEMA", 2)
+        patch.setattr("grpo_nb.runs.fingerprints.__version__", "9.0.0")
         trainer, _ = small_runs.trainer_of(small_policy)
         small_runs.die_at(trainer, 5)
-    with pytest.raises(ValueError, match="got a seal of schema 2, not 1"):
+    sentence = rf"\(got schema 2, written by grpo_nb 9\.0\.0; this is grpo_nb {re.escape(grpo_nb.__version__)}\)"
+    with pytest.raises(ValueError, match=sentence):
         train.resume_or_start(small_runs.trainer_of(small_policy)[0])
     assert len(checkpoints.all_checkpoints(Path(trainer.args.output_dir))) == 2
+
+
+def seal_as_0_1_0_did(folder: Path, *, max_steps: int) -> None:
+    """The seal that grpo_nb 0.1.0 wrote into a checkpoint, by hand: neither code nor rewards are today's."""
+    files = sorted(path for path in folder.iterdir() if path.name != "seal.json")
+    content = {
+        "schema": 1,
+        "step": int(folder.name.removeprefix("checkpoint-")),
+        "max_steps": max_steps,
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in files
+        },
+        "fingerprint": {
+            "setting": {"learning_rate": 0.0005, "max_steps": max_steps},
+            "code of reward": {"1. variety": "0123456789abcdef"},
+            "version": {"python": "3.11.15", "grpo_nb": "0.1.0", "trl": "1.14.2"},
+            "switch": {"linear_head": True},
+        },
+        "machine": {"processor": "x86_64 AVX512", "gpu": "none", "threads": 1},
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (folder / "seal.json").write_text(json.dumps({**content, "sha256": digest}, indent=1))
+
+
+@pytest.fixture
+def by_0_1_0(small_policy):
+    """The folder of a run's checkpoints 2 and 4, with seals of grpo_nb 0.1.0: folder(max_steps)."""
+    trainer, _ = small_runs.trainer_of(small_policy)
+    small_runs.die_at(trainer, 5)
+
+    def folder(max_steps: int) -> Path:
+        for checkpoint in checkpoints.all_checkpoints(Path(trainer.args.output_dir)):
+            seal_as_0_1_0_did(checkpoint, max_steps=max_steps)
+        return Path(trainer.args.output_dir)
+
+    return folder
+
+
+def test_a_run_that_an_older_version_began_is_refused_in_one_sentence(small_policy, uninterrupted, by_0_1_0):
+    folder = by_0_1_0(max_steps=6)
+    trainer, run = small_runs.trainer_of(small_policy)
+    with pytest.raises(ValueError) as error:
+        train.resume_or_start(trainer)
+    assert str(error.value) == (
+        "a run must be finished by the version of grpo_nb that began it (got checkpoint-4 of 6 steps, written by "
+        f"grpo_nb 0.1.0; this is grpo_nb {grpo_nb.__version__}). Install grpo_nb 0.1.0 to go on, or start anew with "
+        "train.resume_or_start(trainer, fresh=True)."
+    )
+    assert [path.name for path in checkpoints.all_checkpoints(folder)] == ["checkpoint-2", "checkpoint-4"]
+    train.resume_or_start(trainer, fresh=True)
+    assert small_runs.curve(run) == uninterrupted[1]
+
+
+def test_a_run_that_an_older_version_finished_makes_room_and_is_kept(small_policy, uninterrupted, by_0_1_0, capsys):
+    folder = by_0_1_0(max_steps=4)
+    trainer, run = small_runs.trainer_of(small_policy)
+    train.resume_or_start(trainer)
+    assert (
+        f"Changed since the finished run (version grpo_nb: 0.1.0 → {grpo_nb.__version__}): it is kept as "
+        "trainer.previous, a new one starts." in capsys.readouterr().out
+    )
+    assert (folder.with_name("trainer.previous") / "checkpoint-4" / "seal.json").exists()
+    assert small_runs.curve(run) == uninterrupted[1]
+
+
+def test_metrics_of_an_older_version_are_read(tmp_path):
+    """Lines of a run of grpo_nb 0.1.0, cut short."""
+    lines = (
+        '{"schema": 1, "step": 1, "loss": 0.5, "kl": null}\n{"schema": 1, "step": 2, "loss": 0.25}\n{"schema": 1, "st'
+    )
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    assert tracking.read_jsonl(tmp_path / "metrics.jsonl") == [
+        {"step": 1, "loss": 0.5, "kl": None},
+        {"step": 2, "loss": 0.25},
+    ]
 
 
 def test_a_run_that_is_training_elsewhere_is_left_alone(small_policy):
@@ -293,14 +375,14 @@ def test_interrupts_are_left_alone_outside_the_main_thread():
     assert seen == [signal.default_int_handler]
 
 
-def test_every_listener_hears_of_an_exception(small_policy):
-    heard = []
+def test_every_callback_learns_of_an_exception(small_policy):
+    noted = []
 
-    class Hears(callbacks.Callback):
+    class Notes(callbacks.Callback):
         def on_stop(self, error):
-            heard.append(type(error))
+            noted.append(type(error))
 
     trainer, _ = small_runs.trainer_of(small_policy)
-    trainer.add_callback(Hears())
+    trainer.add_callback(Notes())
     small_runs.die_at(trainer, 3)
-    assert heard == [small_runs.Kill]
+    assert noted == [small_runs.Kill]

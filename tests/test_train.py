@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 
+import grpo_nb
 from grpo_nb import data, models, profiles, rewards, train
+from grpo_nb.runs import checkpoints
 
 
 def prompts(rows):
@@ -85,6 +87,19 @@ def test_warm_start_is_trained_once_per_recipe(profile, rows):
         assert train.warm_start_path(changed, rows) != path
 
 
+def test_a_warm_start_of_another_version_is_left_alone_and_named(profile, rows, capsys):
+    train.warm_start(profile, rows)
+    path = train.warm_start_path(profile, rows)
+    assert "SFT trains anew" not in capsys.readouterr().out
+    (path / train.VERSIONS).unlink()  # grpo_nb 0.1.0 wrote none, and had another digest
+    older = path.rename(path.with_name("warm_start-0123456789"))
+    train.warm_start(profile, rows)
+    said = f"SFT trains anew: the warm starts in {path.parent} are of grpo_nb 0.1.0, this is {grpo_nb.__version__}.\n"
+    assert said in capsys.readouterr().out and older.exists() and path.exists()
+    train.warm_start(profile, rows, seed=1)
+    assert "SFT trains anew" not in capsys.readouterr().out, "there is one of this version: a learner's other seed"
+
+
 def test_same_seed_same_run(profile, rows):
     def reward_curve():
         policy, tokenizer = models.load_policy(profile, rows)
@@ -105,8 +120,7 @@ def test_the_profiles_switches_choose_the_trainer(profile, rows, tiny):
         profile.kernels = switches
         trainer = train.grpo_trainer(*setting)
         assert type(trainer) is (KernelGRPOTrainer if any(switches.values()) else trl.GRPOTrainer)
-        sealer = next(c for c in trainer.callback_handler.callbacks if hasattr(c, "fingerprint"))
-        names.add(str(sealer.fingerprint["switch"]))
+        names.add(str(checkpoints.sealer_of(trainer).fingerprint["switch"]))
     assert len(names) == 4, "a run is not resumed under other switches: it would draw other completions"
 
 
