@@ -210,13 +210,15 @@ def _train(trainer, sealer: checkpoints.Sealer, folder: Path, stopper: stopping.
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, callbacks.Callback):
                 callback.on_stop(error)
-        if trouble := resuming.disk_trouble(error, folder, sealer.step):
-            raise trouble from error
+        if isinstance(error, Exception):
+            resuming.remove_unsealed(folder)
+            if trouble := resuming.disk_trouble(error, folder, sealer.step):
+                raise trouble from error
         raise
     finally:
         for helper in helpers:
             trainer.remove_callback(helper)
-    stopper.say_why(trainer.state)
+    stopper.finish(trainer.state)
     return result
 
 

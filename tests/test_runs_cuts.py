@@ -13,7 +13,7 @@ def args(**changes) -> SimpleNamespace:
     usual = {
         "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1, "logging_steps": 1,
         "save_strategy": "steps", "save_steps": 10, "save_only_model": False, "save_total_limit": 2,
-        "sync_ref_model": False, "world_size": 1,
+        "world_size": 1,
     }  # fmt: skip
     return SimpleNamespace(**{**usual, **changes})
 
@@ -51,7 +51,6 @@ def test_a_run_can_be_cut_where_generation_and_log_line_end():
         ({"logging_steps": 4}, r"save_steps must be a multiple of 4: .* \(got 10\)\. Try save_steps = 8"),
         ({"save_only_model": True}, "save_only_model must be False"),
         ({"logging_steps": 0.5}, r"must be whole numbers of steps .*\(got 0.5 and 10\)"),
-        ({"sync_ref_model": True}, "sync_ref_model must be False"),
         ({"world_size": 2}, "must be one process"),
     ],
 )

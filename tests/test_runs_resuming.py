@@ -14,7 +14,7 @@ import torch
 import grpo_nb
 from benchmarks import survival
 from grpo_nb import data, train
-from grpo_nb.runs import callbacks, checkpoints, files, stopping, tracking
+from grpo_nb.runs import callbacks, checkpoints, files, fingerprints, resuming, stopping, tracking
 from tests import small_runs
 
 
@@ -86,6 +86,22 @@ def test_it_goes_on_with_the_threads_with_which_it_began(small_policy, capsys):
     finally:
         torch.set_num_threads(before)
     assert "Goes on from checkpoint-4 of 6 steps.\n" in capsys.readouterr().out
+
+
+def test_saying_where_it_goes_on_changes_nothing(monkeypatch):
+    """The number of threads is set by a function of its own, where this machine has as many."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    before = torch.get_num_threads()
+    machine = {**fingerprints.machine(), "threads": 2 if before == 1 else 1}
+    try:
+        resuming.goes_on(Path("checkpoint-4"), {"max_steps": 6, "machine": machine})
+        assert torch.get_num_threads() == before
+        resuming.set_threads(machine)
+        assert torch.get_num_threads() == machine["threads"]
+        resuming.set_threads({"threads": 3})
+        assert torch.get_num_threads() == machine["threads"]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_seal_of_another_schema_is_refused_not_set_aside(small_policy, monkeypatch):

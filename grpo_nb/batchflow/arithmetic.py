@@ -131,6 +131,11 @@ def is_whole(value) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def is_count(value) -> bool:
+    """Whether a value counts things of which there is one at least."""
+    return is_whole(value) and value >= 1
+
+
 def number_meant(value, *, default: int) -> int:
     """The whole number next to what was written, in quotes or with a point; `default` if it was none.
 

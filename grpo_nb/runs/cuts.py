@@ -84,11 +84,6 @@ def check_resumable(args) -> None:
             "save_only_model must be False: without optimizer and random state a resumed run takes another path "
             "(got True). Drop it, and save disk with save_total_limit=2."
         )
-    if getattr(args, "sync_ref_model", False):
-        raise ValueError(
-            "sync_ref_model must be False: the moving reference's weights are in no checkpoint (got True). "
-            "Drop it, or train in one go with trainer.train()."
-        )
     if args.world_size > 1:
         raise ValueError(
             f"a resumable run must be one process (got {args.world_size}): each process would seal before the others "

@@ -90,16 +90,15 @@ def load_finished(trainer, folder: Path):
     return TrainOutput(steps, losses[-1] if losses else math.nan, {})
 
 
-def disk_trouble(error: BaseException, trainer_folder: Path, sealed: int | None) -> OSError | None:
-    """The clean sentence for an error that came from a full or read-only disk; None for any other error.
-
-    A checkpoint that could not be finished is removed: it is worth nothing, and takes the room that is missing.
-    """
-    if not isinstance(error, Exception):
-        return None
+def remove_unsealed(trainer_folder: Path) -> None:
+    """Remove a checkpoint that could not be finished: it is worth nothing, and takes the room that is missing."""
     for path in checkpoints.all_checkpoints(trainer_folder):
         if not (path / checkpoints.SEAL).exists():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def disk_trouble(error: Exception, trainer_folder: Path, sealed: int | None) -> OSError | None:
+    """The clean sentence for an error that came from a full or read-only disk; None for any other error."""
     if not _is_from_disk(error, trainer_folder.parent):
         return None
     free = room.free_bytes(trainer_folder) // room.MIB

@@ -55,8 +55,11 @@ class Stopper(callbacks.Callback):
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def say_why(self, state) -> None:
-        """Tell how far the run came if it was cut; an interrupt ends the cell, as interrupts do."""
+    def finish(self, state) -> None:
+        """Print how far the run came if it was cut.
+
+        Raises: KeyboardInterrupt if an interrupt cut it: that ends the cell, as interrupts do.
+        """
         if self.reason is None:
             return
         said = f"stopped after step {state.global_step} of {state.max_steps}, sealed: run the cell again to go on"
