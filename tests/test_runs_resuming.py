@@ -230,6 +230,21 @@ def test_a_changed_setting_after_the_trainer_was_made_is_seen(small_policy):
         train.resume_or_start(trainer)
 
 
+def test_a_changed_save_steps_is_judged_by_the_trainers_own_epoch(small_policy):
+    """16 rounds of 4 micro-steps, 5 an update: 13 updates an epoch, a generation of 4; preflight counts the same."""
+    changes = {"gradient_accumulation_steps": 5, "steps_per_generation": 2, "num_iterations": 2, "max_steps": 20}
+    sentence = (
+        r"\(got save_steps = 4, and step 16 is none: an epoch has 13 steps, a generation 4\)\. Try save_steps = 12"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        small_runs.trainer_of(small_policy, **changes, save_steps=4)
+    trainer, _ = small_runs.trainer_of(small_policy, **changes, save_steps=20)
+    trainer.args.save_steps = 4
+    with pytest.raises(ValueError, match=sentence):
+        train.resume_or_start(trainer)
+    assert trainer.state.global_step == 0
+
+
 def test_a_torn_line_of_the_metrics_is_mended_from_the_checkpoint(small_policy, uninterrupted):
     trainer, run = small_runs.trainer_of(small_policy)
     small_runs.die_at(trainer, 5)

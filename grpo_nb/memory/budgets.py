@@ -97,7 +97,7 @@ def budget(
         card: bytes of the card; needed for vLLM's pool, which is a share of it. With vllm_mode "server" the pool lies
             on another card and is none here.
         backend: "trl", or "unsloth": then vLLM shares its weights with training, checkpoints go to the system's
-            memory, and the loss makes its logits in pieces of 2 GiB (as it says; not run here).
+            memory, and the loss makes its logits in pieces of 2 GiB (as its settings say; not run here).
         num_processes: that train, one card each; every one holds all weights and its part of a generation batch.
     Returns: `Budget`.
     Raises: ValueError where settings cannot be meant, or TRL would refuse the batch.

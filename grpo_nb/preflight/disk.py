@@ -14,7 +14,7 @@ def checkpoint_bytes(profile: SimpleNamespace) -> int:
     """What one checkpoint takes at most: `room.checkpoint_bytes` of the profile's adapter, in 32 bits."""
     config, lora = policy_config(profile.policy), profile.lora
     if not set(lora["target_modules"]) <= memory.linears(config).keys():
-        lora = {**lora, "target_modules": "all-linear"}  # some are PEFT's business: together no more than all of these
+        lora = {**lora, "target_modules": "all-linear"}  # a bound for names that only PEFT knows
     adapter = memory.adapter_parameters(config, lora)
     return room.checkpoint_bytes(4 * adapter, vocabulary=config["vocab_size"])
 
