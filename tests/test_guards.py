@@ -372,7 +372,7 @@ def test_a_constant_reward_stops_after_three_batches():
     assert list(messages) == [3], "rounding is no difference"
 
 
-def test_a_reward_that_tells_fakes_apart_may_be_constant_for_longer():
+def test_a_reward_that_distinguishes_fakes_may_be_constant_for_longer():
     """With few completions a hard task is all wrong for some batches: three prove nothing, ten do."""
     assert list(read_logs([grpo_log(0.0, 0.0)] * 20, differ=True)[0]) == [10]
     assert_passes([grpo_log(0.0, 0.0)] * 9 + [grpo_log(0.3, 0.2, gradient=True)] * 5, differ=True)

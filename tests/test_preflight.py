@@ -219,7 +219,7 @@ def test_text_prompts_are_sampled_as_text(profile, rows, tiny):
     assert report["alive_share"] > 0.5
 
 
-def test_few_lively_prompts_are_told_of(profile, rows, tiny):
+def test_few_lively_prompts_are_reported(profile, rows, tiny):
     policy, tokenizer = tiny
     first = prompts(rows)[: difficulty.DRAWN_PROMPTS]  # all of them are sampled
 

@@ -65,7 +65,7 @@ def test_other_rows_or_rewards_or_libraries_are_refused_too(small_policy, monkey
             train.resume_or_start(small_runs.trainer_of(small_policy)[0])
 
 
-def test_another_machine_is_told_not_refused(small_policy, monkeypatch, capsys):
+def test_another_machine_is_named_not_refused(small_policy, monkeypatch, capsys):
     small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
     monkeypatch.setattr(
         "grpo_nb.runs.fingerprints.machine", lambda: {"processor": "abacus", "gpu": "none", "threads": 1}

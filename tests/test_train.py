@@ -19,6 +19,19 @@ def test_missing_columns_are_refused_before_sft_touches_a_model(profile, rows):
         train.sft_trainer(None, None, prompts(rows), profile)
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"lr": 1e-3}, "lr → learning_rate"),
+        ({"learning_rate": 5}, "learning_rate must be above 0"),
+        ({"logging_steps": 7}, "save_steps must be a multiple of 7"),
+    ],
+)
+def test_a_slip_in_the_settings_is_refused_before_sft_touches_a_model(changes, sentence, profile, rows):
+    with pytest.raises(ValueError, match=sentence):
+        train.sft_trainer(None, None, data.sft_rows(rows), profile, **changes)
+
+
 def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profile, rows, monkeypatch):
     monkeypatch.setattr(models, "load_policy", lambda *args, **kwargs: pytest.fail("a model was loaded"))
     for section, key, value, sentence in [
@@ -28,6 +41,7 @@ def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profi
         ("grpo", "learning_rate", 1e3, "learning_rate must be above 0 and at most 0.01"),
         ("grpo", "kl_coef", 0.1, "kl_coef → beta"),
         ("grpo", "num_generations", 5, "multiple of num_generations"),
+        ("grpo", "num_iterations", 3, "save_steps must be a multiple of 3"),
     ]:
         broken = profiles.current("ci")
         getattr(broken, section)[key] = value
