@@ -12,7 +12,7 @@ import pytest
 from trl import GRPOConfig, GRPOTrainer, SFTConfig
 
 from grpo_nb import losses, memory, preflight, profiles, rewards, train
-from grpo_nb.preflight import disk, keys, processes, rules, values
+from grpo_nb.preflight import bounds, disk, keys, processes, rules, values
 from tools.pages import refusals
 
 CI = profiles.current("ci").grpo
@@ -140,7 +140,7 @@ def test_every_suggested_value_is_accepted():
 
 def test_what_trl_refuses_is_refused_here_too():
     """Each field that we judge, with each of fourteen values: TRL's own refusals are a part of ours."""
-    judged = {*values.RANGES, *values.CHOICES, "lr_scheduler_type", "optim", "save_strategy", "eval_strategy"}
+    judged = {*bounds.RANGES, *values.CHOICES, "lr_scheduler_type", "optim", "save_strategy", "eval_strategy"}
     refused = 0
     for key in judged:
         for value in WRONG:
@@ -176,9 +176,9 @@ def test_the_loss_types_are_those_of_losses(monkeypatch):
 @pytest.mark.parametrize(
     ("bound", "words", "legal", "illegal"),
     [
-        (values.Bound(above=0, at_most=1), "above 0 and at most 1", [1e-9, 1], [0, -1, 1.01, math.nan, math.inf]),
-        (values.Bound(at_least=0, below=1), "at least 0 and below 1", [0, 0.99], [-1e-9, 1]),
-        (values.Bound(at_least=1, exactly=-1, why="for x"), "-1 or at least 1, for x", [-1, 1, 7], [0, -2, math.inf]),
+        (bounds.Bound(above=0, at_most=1), "above 0 and at most 1", [1e-9, 1], [0, -1, 1.01, math.nan, math.inf]),
+        (bounds.Bound(at_least=0, below=1), "at least 0 and below 1", [0, 0.99], [-1e-9, 1]),
+        (bounds.Bound(at_least=1, exactly=-1, why="for x"), "-1 or at least 1, for x", [-1, 1, 7], [0, -2, math.inf]),
     ],
 )
 def test_a_bound_holds_what_it_says(bound, words, legal, illegal):

@@ -6,6 +6,7 @@
 | `keys`            | `check_keys`                         | does TRL know these keys, and what are they called today  |
 | `meanings`        | `meanings`                           | what does a key mean, and what is it by default           |
 | `values`          | `check_values`, `check_weights`      | can each value be meant, alone …                          |
+| `bounds`          | (called by `values`)                 | … within which numbers …                                  |
 | `rules`           | (called by `values`)                 | … and beside the others                                   |
 | `processes`       | `batch_numbers`, `updates`, …        | which batches do as many processes fill as were launched  |
 | `saves`           | (called by `order`)                  | could the run go on from each of its checkpoints          |

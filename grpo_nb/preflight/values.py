@@ -5,73 +5,12 @@ import difflib
 import enum
 import math
 import numbers
-import operator
 import typing
 from collections.abc import Sequence
 from types import NoneType, UnionType
 
-from grpo_nb.batchflow import limits
-from grpo_nb.preflight import keys, processes, rules
+from grpo_nb.preflight import bounds, keys, processes, rules
 
-
-class Bound(typing.NamedTuple):
-    """Which numbers a setting may be; the refusal's words are made from it.
-
-    >>> str(Bound(above=0, at_most=1)), Bound(above=0, at_most=1).holds(0)
-    ('above 0 and at most 1', False)
-    >>> str(Bound(exactly=-1, at_least=1, why="for 0 means num_train_epochs"))
-    '-1 or at least 1, for 0 means num_train_epochs'
-    """
-
-    above: float | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    below: float | None = None
-    exactly: float | None = None  # legal too, whatever the other bounds say
-    why: str = ""
-
-    def holds(self, number: float) -> bool:
-        """Whether a number is within the bound; NaN and infinity never are."""
-        if not math.isfinite(number):
-            return False
-        return number == self.exactly or all(
-            bound is None or compare(number, bound)
-            for compare, bound in (
-                (operator.gt, self.above),
-                (operator.ge, self.at_least),
-                (operator.le, self.at_most),
-                (operator.lt, self.below),
-            )
-        )
-
-    def __str__(self) -> str:
-        names = ("above", "at_least", "at_most", "below")
-        bounds = [
-            f"{name.replace('_', ' ')} {getattr(self, name)}" for name in names if getattr(self, name) is not None
-        ]
-        other = "" if self.exactly is None else f"{self.exactly} or "
-        return other + " and ".join(bounds) + (f", {self.why}" if self.why else "")
-
-
-# What a number must be, and the keys of which that holds.
-BOUNDS = [
-    (Bound(above=0, at_most=0.01), "learning_rate"),
-    (
-        Bound(above=0),
-        "temperature epsilon epsilon_high delta repetition_penalty num_train_epochs logging_steps save_steps "
-        "eval_steps off_policy_mask_threshold sapo_temperature_neg sapo_temperature_pos",
-    ),
-    (Bound(above=0, at_most=1), "top_p top_entropy_quantile vllm_gpu_memory_utilization"),
-    (Bound(at_least=0), "beta weight_decay max_grad_norm warmup_steps adam_epsilon"),
-    (Bound(at_least=0, at_most=1), "min_p ref_model_mixup_alpha"),
-    (Bound(at_least=0, below=1), "adam_beta1 adam_beta2"),
-    (Bound(at_least=0, at_most=limits.SEEDS - 1), "seed data_seed"),
-    (Bound(at_least=1), "max_completion_length num_iterations ref_model_sync_steps"),
-    (Bound(at_least=2, why="or the old checkpoint is deleted before the new one is sealed"), "save_total_limit"),
-    (Bound(exactly=-1, at_least=1, why="for 0 means num_train_epochs"), "max_steps"),
-    (Bound(exactly=0, at_least=2, why="for with 1 all completions of a prompt are the same"), "top_k"),
-]
-RANGES = {key: bound for bound, keys in BOUNDS for key in keys.split()}
 LENGTH = "max_completion_length"
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", list: "a list", dict: "a dict"}
 
@@ -91,7 +30,7 @@ class Setting(typing.NamedTuple):
     name: str
     kinds: tuple
     default: object
-    bound: Bound | None
+    bound: bounds.Bound | None
 
 
 def check_values(
@@ -113,12 +52,12 @@ def check_values(
         settings = {LENGTH: defaults[LENGTH], **settings}
     defaults["learning_rate"] = 1e-5  # for LoRA; TRL's own default, 1e-6, is for all weights
     defaults |= dict.fromkeys(rules.OFF, False)  # the trainer turns the NaN filter off, which TRL has on
-    bounds = dict(RANGES)
+    ranges = dict(bounds.RANGES)
     if context is not None and samples:
         why = f"to leave room for the prompt in max_seq_length = {context}"
-        bounds[LENGTH] = Bound(at_least=1, below=context, why=why)
+        ranges[LENGTH] = bounds.Bound(at_least=1, below=context, why=why)
         defaults[LENGTH] = min(defaults[LENGTH], context // 2)
-    known = {f.name: Setting(f.name, _kinds(f.type), defaults[f.name], bounds.get(f.name)) for f in fields}
+    known = {f.name: Setting(f.name, _kinds(f.type), defaults[f.name], ranges.get(f.name)) for f in fields}
     _check_left_to_the_run(settings)
     for key, value in settings.items():
         _check_kind(known[key], value)
