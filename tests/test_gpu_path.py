@@ -36,7 +36,8 @@ class FastLanguageModel:
 
 # What notebooks 03, 06 and 07 do, in their order, on the t4 profile with the GPU-only settings taken out.
 PIPELINE = """
-from grpo_nb import data, evaluate, export, profiles, rewards, tracking, train
+from grpo_nb import data, evaluate, export, profiles, rewards, train
+from grpo_nb.runs import tracking
 
 profile = profiles.current("t4")
 profile.task.update(num_held_out=4, system_prompt="Add.")
@@ -93,7 +94,8 @@ def test_the_notebooks_calls_fit_together_in_a_gpu_profile(stage):
 def test_unsloth_comes_first_whatever_is_called_first(stage):
     code = """
 import sys
-from grpo_nb import profiles, tracking, train
+from grpo_nb import preflight, profiles, train
+from grpo_nb.runs import tracking
 t4 = profiles.current("t4")
 tracking.Run('x', t4).callbacks()
 assert "transformers" not in sys.modules
