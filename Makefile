@@ -38,6 +38,9 @@ docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tools.pages.refusals
 	$(OFFLINE) .venv/bin/python -m tools.pages.parameters
 	$(OFFLINE) .venv/bin/python -m tools.pages.errata
+	$(OFFLINE) .venv/bin/python -m tools.pages.kernels
+	$(OFFLINE) .venv/bin/python -m tools.pages.proof
+	$(OFFLINE) .venv/bin/python -m tools.pages.survival
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py
@@ -47,7 +50,9 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
 	$(OFFLINE) .venv/bin/python -m benchmarks.head cuda
 	$(OFFLINE) .venv/bin/python -m benchmarks.steps
-	.venv/bin/python -m tools.pages.kernels
+	$(OFFLINE) .venv/bin/python -m tools.pages.kernels
+	$(OFFLINE) .venv/bin/python -m tools.pages.proof
+	$(OFFLINE) .venv/bin/python -m tools.pages.survival
 
 # torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
 # Some wheels are downloaded and not installed: tests read Unsloth's source to check the GPU profiles without a GPU, and

@@ -87,7 +87,7 @@ def picture(results: list[dict]) -> Figure:
 
 
 def table(record: dict) -> str:
-    """The record's summary as the Markdown table that the README shows."""
+    """The record's summary as the Markdown table of docs/proof.md."""
     names = {"sampled": "right, sampled at temperature 1", "greedy": "right, greedy", "format": "exact format"}
     lines = [f"| held-out problems, {len(record['seeds'])} seeds | after SFT | after GRPO |", "|---|--:|--:|"]
     for key, name in names.items():

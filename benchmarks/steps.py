@@ -63,7 +63,8 @@ def trainer_of(kind: str, profile: SimpleNamespace, start: tuple, prompts: list[
     else:
         from grpo_nb.kernels.trainer import KernelGRPOTrainer
 
-        trainer = KernelGRPOTrainer(**settings, **{name: name in KINDS[kind] for name in SWITCHES})
+        switches = {name: name in KINDS[kind] for name in SWITCHES}
+        trainer = KernelGRPOTrainer(**settings, own_loss=kind == ALL, **switches)
     trainer.remove_callback(PrinterCallback)  # a line of metrics for every step of 18 runs
     return trainer
 

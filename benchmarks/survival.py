@@ -163,7 +163,7 @@ def measure(runs: int) -> dict:
 
 
 def sentence(record: dict) -> str:
-    """The record in one sentence, as the README has it."""
+    """The record in one sentence, as docs/survival.md has it."""
     return (
         f"Of {record['runs']} tiny runs, each killed {KILLS} times with SIGKILL ({record['kills_inside_a_save']} of "
         f"{record['kills']} kills hit inside a save), {record['same_weights']} ended with the weights of the "

@@ -96,9 +96,9 @@ def nan_std(values: Tensor, *, dim: int) -> Tensor:
     >>> nan_std(torch.tensor([1.0, 3.0, torch.nan]), dim=0)
     tensor([1.4142])
     """
-    count = (~values.isnan()).sum(dim=dim, keepdim=True)
-    squares = ((values - values.nanmean(dim=dim, keepdim=True)) ** 2).nanmean(dim=dim, keepdim=True) * count
-    return torch.where(count > 1, squares / (count - 1).clamp(min=1), torch.nan).sqrt()
+    count = (~values.isnan()).sum(dim=dim, keepdim=True).to(values.dtype)
+    variance = ((values - values.nanmean(dim=dim, keepdim=True)) ** 2).nanmean(dim=dim, keepdim=True)
+    return torch.where(count > 1, variance * (count / (count - 1)), torch.nan).sqrt()  # rounded as TRL rounds
 
 
 def hit_probability(p: float | Tensor, num_generations: int) -> float | Tensor:

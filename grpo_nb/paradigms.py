@@ -1,5 +1,8 @@
 """One view of learning from samples: ∇J = mean of coefficient · ∇ log πθ(token). Only the coefficient differs.
 
+DeepSeekMath calls this the unified paradigm, and SFT, RFT, DPO, PPO and GRPO its paradigms: each says where the samples
+come from and how much, with which sign, a token's log-probability is pushed.
+
 | method     | samples from          | coefficient of a token                                     |
 |------------|-----------------------|------------------------------------------------------------|
 | SFT        | demonstrations        | 1                                                          |

@@ -81,8 +81,14 @@ CPU = {
         "save_steps": 10,
         "save_total_limit": 2,
     },
-    # Leave out work that changes nothing, see docs/kernels.md; with all of them False it is TRL's own trainer.
-    "kernels": {"linear_head": True, "shared_prefix": True, "drop_dead_rows": True, "cached_sampler": True},
+    # Which parts of TRL's trainer are this package's, see docs/kernels.md; with all of them False it is TRL's own.
+    "kernels": {
+        "own_loss": True,  # advantages and loss from grpo_nb.advantages and grpo_nb.losses: TRL's, bit for bit
+        "linear_head": True,  # these four leave out work that changes nothing
+        "shared_prefix": True,
+        "drop_dead_rows": True,
+        "cached_sampler": True,
+    },
     "evaluate": {"num_return_sequences": 4, "batch_size": 512},
 }
 
@@ -148,7 +154,7 @@ T4 = {
         "save_steps": 10,
         "save_total_limit": 2,
     },
-    "kernels": {},  # Unsloth brings its own
+    "kernels": {},  # Unsloth brings its own, and its own loss
     "evaluate": {"num_return_sequences": 1, "batch_size": 16},
 }
 

@@ -7,7 +7,6 @@ Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOCon
 import contextlib
 import functools
 import hashlib
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from grpo_nb import data, guards, models, preflight, templates
-from grpo_nb.runs import callbacks, checkpoints, cuts, files, fingerprints, resuming, stopping, tracking
+from grpo_nb.runs import checkpoints, files, fingerprints, resuming, stopping, tracking
 
 VERSIONS = "versions.json"  # in the folder of a warm start: what trained it; grpo_nb 0.1.0 wrote none
 
@@ -71,6 +70,7 @@ def grpo_trainer(
     rewards: Sequence[Callable],
     profile: SimpleNamespace,
     *,
+    loss: Callable | None = None,
     run: tracking.Run | None = None,
     guard: str | dict = "stop",
     seed: int = 0,
@@ -78,11 +78,14 @@ def grpo_trainer(
 ):
     """TRL's `GRPOTrainer` on the profile's settings; the policy gets its LoRA adapter if it has none.
 
-    Where the profile turns on `kernels`, it is `kernels.trainer.KernelGRPOTrainer`: the same steps in less time.
+    Where the profile turns on `kernels`, it is `kernels.trainer.KernelGRPOTrainer`: the same steps in less time, with
+    the advantages and the loss of this package.
 
     Args:
         rows: from `data.grpo_rows`.
         rewards: functions `f(completions, **columns) -> list[float | None]`.
+        loss: a loss per token of your own, `f(logps, old_logps, advantages, mask, **settings)`, in place of the loss
+            type's; see `KernelGRPOTrainer`.
         run: where metrics and checkpoints go; None writes no metrics.
         guard: "stop" ends the run at the first thing that would spoil it, "skip" leaves it out and counts; a dict
             decides for some guards only; a `guards.Watch` has limits of its own.
@@ -93,37 +96,49 @@ def grpo_trainer(
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
     report = preflight.check(config, rows, rewards, profile, tokenizer=tokenizer)
-    trainer_class = _grpo_class(profile.kernels)
+    trainer_class = _grpo_class(profile, loss)
     from datasets import Dataset
     from trl import GRPOConfig
 
+    from grpo_nb.kernels import package_loss
+
+    args = GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", run)))
+    if loss is not None:
+        package_loss.check_loss(loss, args)
     policy = models.add_lora(policy, profile, seed=seed)
     trainer = trainer_class(
         model=policy,
         reward_funcs=watch.rewards(rewards),
-        args=GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", run))),
+        args=args,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
     watching = watch.callbacks(rewards, differ=report["rewards_differ"])
-    return _with_callbacks(trainer, run, watching, _sealer(trainer, rows, rewards, config, switches=profile.kernels))
+    sealer = _sealer(trainer, rows, rewards, config, switches=profile.kernels, loss=loss)
+    return _with_callbacks(trainer, run, watching, sealer)
 
 
-def _grpo_class(switches: dict[str, bool]) -> Callable:
+def _grpo_class(profile: SimpleNamespace, loss: Callable | None) -> Callable:
     """TRL's trainer, or with switches that are on the one that has them; what is not named is off."""
-    if not any(switches.values()):
+    switches = profile.kernels
+    if loss is not None and profile.policy["backend"] == "unsloth":
+        raise ValueError(
+            f"a loss of your own needs a trainer of this package (got the profile {profile.name}, whose loss Unsloth "
+            "compiles). Pass no loss, or take a profile whose policy is loaded by transformers."
+        )
+    if not any(switches.values()) and loss is None:
         from trl import GRPOTrainer
 
         return GRPOTrainer
-    from grpo_nb.kernels.trainer import KernelGRPOTrainer
+    from grpo_nb.kernels.trainer import SWITCHES, KernelGRPOTrainer
 
-    known = inspect.getfullargspec(KernelGRPOTrainer.__init__).kwonlyargs
-    if unknown := sorted(set(switches) - set(known)):
+    if unknown := sorted(set(switches) - set(SWITCHES)):
         raise ValueError(
             f"profile.kernels must have switches of KernelGRPOTrainer (got {', '.join(unknown)}). It has "
-            f"{', '.join(known)}."
+            f"{', '.join(SWITCHES)}."
         )
-    return functools.partial(KernelGRPOTrainer, **dict.fromkeys(known, False) | switches)
+    chosen = dict.fromkeys(SWITCHES, False) | switches | ({"own_loss": True, "loss": loss} if loss is not None else {})
+    return functools.partial(KernelGRPOTrainer, **chosen)
 
 
 def _config(settings: dict, seed: int, changes: dict) -> dict:
@@ -140,9 +155,9 @@ def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None)
     return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
 
 
-def _sealer(trainer, rows, rewards, config: dict, *, switches=()) -> checkpoints.Sealer:
+def _sealer(trainer, rows, rewards, config: dict, **beside) -> checkpoints.Sealer:
     tokenizer = trainer.processing_class
-    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, tokenizer, switches=switches)
+    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, tokenizer, **beside)
     return checkpoints.Sealer(fingerprint, keep=config.get("save_total_limit"))
 
 
@@ -184,42 +199,7 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
                 f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
                 "notebook or terminal it is in, or give this run another name."
             ) from error
-        return _train(trainer, sealer, folder, stopping.Stopper(minutes), fresh)
-
-
-def _train(trainer, sealer: checkpoints.Sealer, folder: Path, stopper: stopping.Stopper, fresh: bool):
-    cuts.check_resumable(trainer.args)
-    sealer.note_settings(trainer.args)
-    found, seal = (None, {}) if fresh else resuming.to_resume(folder, sealer.fingerprint)
-    sealer.check_trainer(trainer, found)
-    if found is None:
-        resuming.set_all_aside(folder)
-    elif resuming.is_finished(seal):
-        return resuming.load_finished(trainer, found)
-    else:
-        resuming.set_threads(seal["machine"])
-        print(resuming.goes_on(found, seal))
-        resuming.restore_token_count(trainer, found)
-    helpers = [stopper, resuming.Restorer(found)] if found else [stopper]
-    for helper in helpers:
-        trainer.add_callback(helper)
-    try:
-        with stopper.catching_interrupts():
-            result = trainer.train(resume_from_checkpoint=str(found) if found else None)
-    except BaseException as error:
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, callbacks.Callback):
-                callback.on_stop(error)
-        if isinstance(error, Exception):
-            resuming.remove_unsealed(folder)
-            if trouble := resuming.disk_trouble(error, folder, sealer.step):
-                raise trouble from error
-        raise
-    finally:
-        for helper in helpers:
-            trainer.remove_callback(helper)
-    stopper.finish(trainer.state)
-    return result
+        return resuming.train(trainer, sealer, stopping.Stopper(minutes), fresh=fresh)
 
 
 def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, seed: int = 0, run=None):

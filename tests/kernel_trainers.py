@@ -1,5 +1,6 @@
 """Tiny models of several architectures, TRL trainers on them, and micro-batches as TRL makes them."""
 
+import contextlib
 import functools
 
 import torch
@@ -7,6 +8,7 @@ import transformers
 import trl
 
 from grpo_nb import data, models
+from grpo_nb.kernels import dead_rows, plug
 
 V, T = 320, 7
 EXACT = 1e-12 if trl.__version__ == "1.14.2" else 2e-6  # 1.16 computes the head of a float64 model in float32
@@ -165,3 +167,22 @@ def distance(ours: dict, theirs: dict) -> float:
     """The largest ‖ours − theirs‖ of a tensor, relative to the largest gradient of one."""
     largest = max(value.norm().item() for value in theirs.values())
     return max((ours[name] - theirs[name]).norm().item() for name in theirs) / largest
+
+
+@contextlib.contextmanager
+def linear_head(trainer, *, shared_prefix: bool = False, drop_dead_rows: bool = False):
+    """Inside, a stock `trl.GRPOTrainer` takes its log-probs from our head; afterwards it is as it was."""
+    head = plug.Plug(trainer, trainer._get_per_token_logps_and_entropies, shared_prefix=shared_prefix)
+    replaced = {"_get_per_token_logps_and_entropies": head.logps_and_entropies}
+    if drop_dead_rows:
+        own = trainer._compute_loss
+        replaced["_compute_loss"] = functools.partial(dead_rows.compute_loss, trainer, own, droppers=head.droppers)
+    before = {name: trainer.__dict__[name] for name in replaced if name in trainer.__dict__}
+    trainer.__dict__.update(replaced)
+    try:
+        yield trainer
+    finally:
+        for name in replaced:
+            del trainer.__dict__[name]
+        trainer.__dict__.update(before)
+        head.close()

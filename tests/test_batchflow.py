@@ -28,6 +28,7 @@ from grpo_nb.batchflow import arithmetic
 from tests import batchflow_runs, wheels
 
 SECONDS = 300  # for two launched processes to end; they take about ten
+REAL_RUNS, SHARDED_RUNS, LAUNCHED_RUNS = 360, 120, 12  # docs/proof.md tells them
 
 
 def flow_of(num_prompts: int = 8, **settings) -> list:
@@ -234,10 +235,10 @@ def prompts_of_an_epoch(*processes: SimpleNamespace) -> set[int]:
 
 
 def test_plans_equal_real_runs(smallest):
-    """360 random runs of a real GRPOTrainer, in which nothing is replaced but sampling."""
+    """Random runs of a real GRPOTrainer, in which nothing is replaced but sampling."""
     rng, seen = random.Random(0), []
     with batchflow_runs.few_objects():
-        for _ in range(360):
+        for _ in range(REAL_RUNS):
             settings = random_settings(rng)
             plan = batchflow.plan(**settings)
             found = batchflow_runs.recorded(smallest, **settings)
@@ -282,9 +283,9 @@ def slices_of_process(settings: dict, plan, process: int) -> list[tuple[int, ...
 
 
 def test_plans_equal_sharded_samplers(monkeypatch):
-    """120 random runs of two to four processes, each process for itself."""
+    """Random runs of two to four processes, each process for itself."""
     rng, real, many = random.Random(1), grpo_trainer.shuffle_sequence_dict, 0
-    while many < 120:
+    while many < SHARDED_RUNS:
         settings = random_settings(rng, most_processes=4)
         if settings["num_processes"] == 1:
             continue
@@ -328,9 +329,9 @@ def launched(cases: list[dict], folder) -> list[list[dict]]:
 
 
 def test_plans_equal_a_launched_run_of_two_processes(tmp_path):
-    """Twelve real runs of two processes, gloo on the CPU: each micro-step of both."""
+    """Real runs of two processes, gloo on the CPU: each micro-step of both."""
     rng, cases = random.Random(2), [{"num_prompts": 13, **EXAMPLE_1, "shuffle": True}]
-    while len(cases) < 12:
+    while len(cases) < LAUNCHED_RUNS:
         settings = random_settings(rng, most_processes=2)
         cases += [settings] if settings["num_processes"] == 2 else []
     found = launched(cases, tmp_path)

@@ -13,7 +13,6 @@ import torch
 from benchmarks import peers
 from benchmarks.head import __main__ as head
 from benchmarks.head import cases, measure, methods, report
-from tools.pages import kernels
 
 TOY = cases.toy(cases.CPU)
 CELLS = [
@@ -273,11 +272,3 @@ def test_a_peer_that_needs_another_library_says_which(tmp_path):
     (tmp_path / "peer.py").write_text("import a_library_that_nobody_has")
     with pytest.raises(peers.Missing, match="a_library_that_nobody_has"):
         peers._module("peer_for_a_test", tmp_path / "peer.py")
-
-
-def test_page_and_readme_show_the_recorded_numbers():
-    recorded = kernels.records()
-    assert kernels.PAGE.read_text(encoding="utf8") == kernels.page(*recorded)
-    readme = " ".join((kernels.ROOT / "README.md").read_text(encoding="utf8").split())
-    for sentence in kernels.sentences(*recorded):
-        assert sentence in readme

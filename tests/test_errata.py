@@ -137,19 +137,3 @@ def test_the_test_of_the_notebooks_can_fail():
     (sentence,) = errata.taught([row], wrong)
     assert "06_grpo.ipynb" in sentence and "A01" in sentence and "It is not." in sentence
     assert errata.taught([GOOD], wrong) == [] == errata.taught([row], {"x": "beta"})
-
-
-def test_the_readme_counts_what_is_there():
-    from grpo_nb import losses
-    from tests import test_losses, test_preflight_meanings
-
-    every = [row for stem in STEMS for row in errata.rows(stem)]
-    readme = (errata.ROOT / "README.md").read_text(encoding="utf8")
-    run = sum("check" in row for row in every)
-    for claim in (
-        f"{test_losses.CASES:,} random combinations of options, {test_losses.CASES // len(losses.LOSS_TYPES)} for each",
-        f"the {len(test_preflight_meanings.KEYS)} settings of `GRPOConfig`",
-        f"{len(every)} statements of the four documents",
-        f"A test runs {run} of them",
-    ):
-        assert claim in readme, claim

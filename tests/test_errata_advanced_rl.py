@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_losses import random_case, trls_loss
+from test_losses import TRLS, random_case, trls_loss
 from transformers import GenerationConfig
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
@@ -127,8 +127,8 @@ def test_a05_dapo_weighs_sequences_by_length():
 
 
 def test_a06_there_are_eight_loss_types():
-    assert {"cispo", "sapo", "luspo", "vespo"} < set(losses.LOSS_TYPES) and len(losses.LOSS_TYPES) == 8
-    for number, kind in enumerate(losses.LOSS_TYPES):
+    assert {"cispo", "sapo", "luspo", "vespo"} < set(TRLS) and len(TRLS) == 8
+    for number, kind in enumerate(TRLS):
         tensors, options = random_case(number)
         assert options["loss_type"] == kind and trls_loss(tensors, options).isfinite()
     with pytest.raises(ValueError, match="Unknown loss type"):
@@ -157,7 +157,7 @@ def test_a09_bnpo_equals_grpo_for_one_row():
 
 @pytest.mark.filterwarnings("error")
 def test_a10_masking_every_token_makes_no_nan():
-    for number in range(len(losses.LOSS_TYPES)):
+    for number in range(len(TRLS)):
         tensors, options = random_case(number)
         logps = tensors["logps"].clone().requires_grad_()
         masked = {**tensors, "logps": logps, "mask": torch.zeros_like(tensors["mask"]), "sampling_logps": None}
@@ -245,7 +245,7 @@ def test_a17_unsloth_lists_gpt_oss_only(unsloth):
 
 def test_a18_beta_depends_on_the_loss_in_unsloth(unsloth):
     code = wheels.written_by_unsloth(unsloth, "beta = 0.0 if str(loss_type)")
-    chosen = {kind: wheels.run(code, loss_type=kind)["beta"] for kind in losses.LOSS_TYPES[:4]}
+    chosen = {kind: wheels.run(code, loss_type=kind)["beta"] for kind in TRLS[:4]}
     assert chosen == {"grpo": 0.001, "bnpo": 0.001, "dr_grpo": 0.0, "dapo": 0.0} and default("beta") == 0.0
 
 

@@ -32,7 +32,7 @@ def assert_equal_to_trls(trainer, *, model=None, inputs=None, within=2e-5, **opt
     theirs = scores(trainer, model, inputs, **options)
     assert theirs[0].std() > 0.3, "a model that tells tokens apart"
     for shared_prefix in (False, True):
-        with plug.use_linear_head(trainer, shared_prefix=shared_prefix):
+        with tiny.linear_head(trainer, shared_prefix=shared_prefix):
             ours = scores(trainer, model, inputs, **options)
         for a, b in zip(ours[:2], theirs[:2], strict=True):
             torch.testing.assert_close(a, b, rtol=within, atol=within, check_dtype=False)
@@ -142,7 +142,7 @@ def test_gradient_checkpointing(use_reentrant, tmp_path):
     trainer.model.enable_input_require_grads()
     trainer.model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
     theirs = gradients_of_backward(trainer)
-    with plug.use_linear_head(trainer, shared_prefix=True):
+    with tiny.linear_head(trainer, shared_prefix=True):
         assert tiny.distance(gradients_of_backward(trainer), theirs) < 2e-5
         assert trainer.model.is_gradient_checkpointing
 
@@ -155,7 +155,7 @@ def gradients_of_backward(trainer) -> dict[str, torch.Tensor]:
 
 def test_a_bonus_for_entropy_needs_its_gradient(tmp_path):
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path, entropy_coef=0.1)
-    with plug.use_linear_head(trainer):
+    with tiny.linear_head(trainer):
         for has_bonus in (True, False):
             trainer._entropy_bonus_enabled = has_bonus
             _, entropies, _ = trainer._get_per_token_logps_and_entropies(
@@ -170,7 +170,7 @@ def layer_dtypes(trainer, **switches) -> dict[str, torch.dtype]:
     for name, module in trainer.model.named_modules():
         if isinstance(module, torch.nn.Linear) and not name.endswith("lm_head"):
             handles.append(module.register_forward_hook(lambda m, a, out, name=name: found.update({name: out.dtype})))
-    with plug.use_linear_head(trainer, **switches) if switches else contextlib.nullcontext(), torch.no_grad():
+    with tiny.linear_head(trainer, **switches) if switches else contextlib.nullcontext(), torch.no_grad():
         trainer._get_per_token_logps_and_entropies(trainer.model, *tiny.ids_of(tiny.micro_batch()))
     for handle in handles:
         handle.remove()
@@ -200,7 +200,7 @@ def test_a_head_in_float32_scores_as_trl_does(tmp_path):
     if trl.__version__ != "1.14.2":
         found["TRL"] = scores(trainer, model, tiny.micro_batch())[0]
     for shared_prefix in (False, True):
-        with plug.use_linear_head(trainer, shared_prefix=shared_prefix):
+        with tiny.linear_head(trainer, shared_prefix=shared_prefix):
             ours = scores(trainer, model, tiny.micro_batch())[0]
         for theirs in found.values():
             torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
@@ -218,7 +218,7 @@ def test_without_gradients_in_parts_for_old_and_reference(tmp_path):
     trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path)
     inputs, other = tiny.ids_of(tiny.micro_batch()), tiny.reference_of(tiny.tiny_model("Llama"))
     found = []
-    for context in (contextlib.nullcontext(), plug.use_linear_head(trainer, shared_prefix=True)):
+    for context in (contextlib.nullcontext(), tiny.linear_head(trainer, shared_prefix=True)):
         with context, torch.no_grad():
             ask = trainer._get_per_token_logps_and_entropies
             found.append([ask(trainer.model, *inputs, batch_size=5)[0], ask(other, *inputs)[0]])
@@ -232,7 +232,7 @@ def test_without_gradients_in_parts_for_old_and_reference(tmp_path):
     other.base_model.register_forward_pre_hook(
         lambda m, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    with plug.use_linear_head(trainer), torch.no_grad():
+    with tiny.linear_head(trainer), torch.no_grad():
         trainer._get_per_token_logps_and_entropies(other, *inputs, batch_size=5)
     assert rows == [5, 5, 2], "no more rows at once than were allowed"
     assert other.config._attn_implementation == "sdpa", "given back"
@@ -247,7 +247,7 @@ def test_with_dropout_the_same_random_numbers_drop_the_same_values(tmp_path):
         return trainer._get_per_token_logps_and_entropies(trainer.model, *tiny.ids_of(tiny.micro_batch()))[0]
 
     theirs, others = drawn(5), drawn(6)
-    with plug.use_linear_head(trainer, shared_prefix=True):
+    with tiny.linear_head(trainer, shared_prefix=True):
         ours = drawn(5)
     torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
     assert not torch.allclose(others, theirs, atol=0.1)
@@ -258,7 +258,7 @@ def test_images_and_the_loss_of_a_router_go_to_trls_own_method(tmp_path):
     asked, own = [], trainer._get_per_token_logps_and_entropies
     trainer._get_per_token_logps_and_entropies = lambda *a, **k: asked.append(k) or own(*a, **k)
     inputs, wanted = tiny.ids_of(tiny.micro_batch()), {"batch_size": 5, "compute_entropy": True}
-    with torch.no_grad(), plug.use_linear_head(trainer):
+    with torch.no_grad(), tiny.linear_head(trainer):
         for options in ({"num_images": [1] * 12}, {"compute_aux_loss": True}):
             asked.clear()
             ours = trainer._get_per_token_logps_and_entropies(trainer.model, *inputs, **wanted, **options)
@@ -273,7 +273,7 @@ def test_images_and_the_loss_of_a_router_go_to_trls_own_method(tmp_path):
 
 def test_nothing_to_score_is_a_zero_that_can_be_differentiated(tmp_path):
     trainer, inputs = tiny.trainer_of(tiny.tiny_model(), tmp_path), tiny.micro_batch()
-    with plug.use_linear_head(trainer, shared_prefix=True):
+    with tiny.linear_head(trainer, shared_prefix=True):
         ours = trainer._get_per_token_logps_and_entropies.__self__
         inputs["completion_mask"].zero_()
         loss = trainer._compute_loss(trainer.model, inputs)
@@ -301,7 +301,7 @@ def test_a_model_that_is_not_understood_is_refused_before_the_first_loss(dtype, 
     model = tiny.tiny_model(dtype=dtype)
     model.__class__ = Halved
     trainer = tiny.trainer_of(model, tmp_path)
-    with plug.use_linear_head(trainer), pytest.raises(ValueError, match="must give TRL's own numbers .*nats in the"):
+    with tiny.linear_head(trainer), pytest.raises(ValueError, match="must give TRL's own numbers .*nats in the"):
         trainer._compute_loss(model, tiny.micro_batch())
     assert all(p.grad is None for p in model.parameters())
 
@@ -319,7 +319,7 @@ def test_each_part_of_the_self_test_refuses_another_number(what, another, tmp_pa
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
     own = trainer._get_per_token_logps_and_entropies
     trainer._get_per_token_logps_and_entropies = lambda *a, **k: (*another(*own(*a, **k)[:2]), None)
-    with plug.use_linear_head(trainer), pytest.raises(ValueError, match=f"got a difference of .* {what};"):
+    with tiny.linear_head(trainer), pytest.raises(ValueError, match=f"got a difference of .* {what};"):
         trainer._compute_loss(trainer.model, tiny.micro_batch())
 
 
@@ -337,7 +337,7 @@ def test_the_self_test_compares_every_trained_tensor(tmp_path):
             return logps + nothing * (torch.arange(logps.numel()) == 0).view_as(logps), entropies, None
 
         trainer._get_per_token_logps_and_entropies = another
-        with plug.use_linear_head(trainer), pytest.raises(ValueError, match="in a gradient"):
+        with tiny.linear_head(trainer), pytest.raises(ValueError, match="in a gradient"):
             trainer._compute_loss(trainer.model, tiny.micro_batch())
 
 
@@ -363,7 +363,7 @@ def test_the_self_test_sees_gradients_under_reentrant_checkpointing_too(tmp_path
         return 2 * logps - logps.detach(), entropies, None
 
     trainer._get_per_token_logps_and_entropies = doubled
-    with plug.use_linear_head(trainer), pytest.raises(ValueError, match="in a gradient"):
+    with tiny.linear_head(trainer), pytest.raises(ValueError, match="in a gradient"):
         trainer._compute_loss(trainer.model, tiny.micro_batch())
 
 
@@ -372,7 +372,7 @@ def test_the_self_test_leaves_no_trace(tmp_path):
     trainer = tiny.trainer_of(model, tmp_path)
     model.gradient_checkpointing_enable()
     before = torch.get_rng_state()
-    with plug.use_linear_head(trainer) as same:
+    with tiny.linear_head(trainer) as same:
         equality.check(same._get_per_token_logps_and_entropies.__self__, model, *tiny.ids_of(tiny.micro_batch()))
     assert torch.equal(before, torch.get_rng_state())
     assert model.is_gradient_checkpointing and all(p.grad is None for p in model.parameters())
@@ -387,7 +387,7 @@ def test_the_self_test_compares_once_a_prompt_with_company(tmp_path):
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
     asked, own = [], trainer._get_per_token_logps_and_entropies
     trainer._get_per_token_logps_and_entropies = lambda *a, **k: asked.append(len(a[1])) or own(*a, **k)
-    with plug.use_linear_head(trainer, shared_prefix=True):
+    with tiny.linear_head(trainer, shared_prefix=True):
         for _ in range(2):
             trainer._compute_loss(trainer.model, tiny.micro_batch())
     assert asked == [3], "TRL's own method, of three rows, once"
@@ -399,13 +399,13 @@ def test_the_self_test_compares_once_a_prompt_with_company(tmp_path):
 def test_afterwards_everything_is_as_it_was_also_after_an_exception(tmp_path):
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
     before, config = dict(trainer.__dict__), trainer.model.config
-    with pytest.raises(KeyError), plug.use_linear_head(trainer, shared_prefix=True, drop_dead_rows=True):
+    with pytest.raises(KeyError), tiny.linear_head(trainer, shared_prefix=True, drop_dead_rows=True):
         trainer._compute_loss(trainer.model, tiny.micro_batch())
         assert config._attn_implementation == prefix.ATTENTION and set(trainer.__dict__) - set(before)
         raise KeyError
     assert trainer.__dict__.keys() == before.keys() and config._attn_implementation == "sdpa"
     trainer._compute_loss = own_loss = lambda model, inputs: torch.zeros(())
-    with plug.use_linear_head(trainer, drop_dead_rows=True):
+    with tiny.linear_head(trainer, drop_dead_rows=True):
         assert trainer._compute_loss is not own_loss
     assert trainer._compute_loss is own_loss, "somebody else's replacement is theirs again"
 
@@ -422,7 +422,7 @@ def test_two_plugs_of_one_model_do_not_disturb_each_other(order, tmp_path):
             torch.testing.assert_close(ours[:2], theirs[trainer][:2], rtol=2e-5, atol=2e-5)
             assert tiny.distance(ours[2], theirs[trainer][2]) < 2e-5
 
-    outer, inner = (plug.use_linear_head(trainer, shared_prefix=True) for trainer in (one, other))
+    outer, inner = (tiny.linear_head(trainer, shared_prefix=True) for trainer in (one, other))
     outer.__enter__()
     assert_as_before(one)
     assert model.config._attn_implementation == prefix.ATTENTION
@@ -443,7 +443,7 @@ def test_while_it_is_in_the_model_generates_and_is_saved_as_before(tmp_path):
     prompt = {"input_ids": torch.tensor([[2, 2, 7, 9], [5, 6, 7, 8]])}
     prompt["attention_mask"] = (prompt["input_ids"] != 2).long()
     told = [trainer.model.generate(**prompt, max_new_tokens=6, do_sample=False)]
-    with plug.use_linear_head(trainer, shared_prefix=True):
+    with tiny.linear_head(trainer, shared_prefix=True):
         trainer._compute_loss(trainer.model, tiny.micro_batch())
         told.append(trainer.model.generate(**prompt, max_new_tokens=6, do_sample=False))
         trainer.model.save_pretrained(tmp_path / "saved")
@@ -462,17 +462,17 @@ def test_while_it_is_in_the_model_generates_and_is_saved_as_before(tmp_path):
 def test_adapters_of_the_head_and_of_prompts_are_refused(adapter, sentence, tmp_path):
     trainer = tiny.trainer_of(tiny.tiny_model("Llama"), tmp_path)
     trainer.model = peft.get_peft_model(trainer.model, adapter)
-    with pytest.raises(ValueError, match=sentence), plug.use_linear_head(trainer):
+    with pytest.raises(ValueError, match=sentence), tiny.linear_head(trainer):
         raise AssertionError
 
 
 def test_a_reference_with_an_adapted_head_is_refused(tmp_path):
     trainer = tiny.trainer_of(tiny.tiny_model("Llama"), tmp_path)
     trainer.ref_model = tiny.with_lora(tiny.tiny_model("Llama"), target_modules=["q_proj"])
-    with plug.use_linear_head(trainer):
+    with tiny.linear_head(trainer):
         pass  # a reference whose layers alone are adapted
     trainer.ref_model = tiny.with_lora(tiny.tiny_model("Llama"), target_modules=["q_proj", "lm_head"])
-    with pytest.raises(ValueError, match="a plain torch.nn.Linear"), plug.use_linear_head(trainer):
+    with pytest.raises(ValueError, match="a plain torch.nn.Linear"), tiny.linear_head(trainer):
         raise AssertionError
 
 
@@ -489,16 +489,16 @@ def test_a_reference_with_an_adapted_head_is_refused(tmp_path):
 )
 def test_a_model_that_is_not_whole_in_one_process_is_refused(change, tmp_path, monkeypatch):
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
-    with plug.use_linear_head(trainer):
+    with tiny.linear_head(trainer):
         change(monkeypatch, trainer)
-    with pytest.raises(ValueError, match="the whole model in one process, uncompiled"), plug.use_linear_head(trainer):
+    with pytest.raises(ValueError, match="the whole model in one process, uncompiled"), tiny.linear_head(trainer):
         raise AssertionError
 
 
 def test_unknown_versions_are_refused(tmp_path, monkeypatch):
     trainer = tiny.trainer_of(tiny.tiny_model(), tmp_path)
     monkeypatch.setattr(plug, "KNOWN_TRL", ("0.1",))
-    with pytest.raises(ValueError, match=r"knows 0.1 \(got 1\..*Install one of them"), plug.use_linear_head(trainer):
+    with pytest.raises(ValueError, match=r"knows 0.1 \(got 1\..*Install one of them"), tiny.linear_head(trainer):
         raise AssertionError
 
 
@@ -520,6 +520,6 @@ def test_why_prompts_are_not_shared_and_then_they_are_not(name, changes, reason,
     model = tiny.tiny_model(name, **changes)
     assert re.search(reason, prefix.why_not(model.base_model))
     trainer = tiny.trainer_of(model, tmp_path)
-    with plug.use_linear_head(trainer, shared_prefix=True):
+    with tiny.linear_head(trainer, shared_prefix=True):
         loss = trainer._compute_loss(model, tiny.micro_batch())
         assert model.config._attn_implementation != prefix.ATTENTION and loss.isfinite()

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 import trl
+from test_losses import TRLS
 
 from grpo_nb import losses
-from grpo_nb.kernels import dead_rows, plug, prefix
-from grpo_nb.kernels.trainer import KernelGRPOTrainer
+from grpo_nb.kernels import dead_rows, prefix
+from grpo_nb.kernels.trainer import SWITCHES, KernelGRPOTrainer
 from tests import kernel_trainers as tiny
 from tests import wheels
 
 OTHER_TRL = {"1.14.2": "1.16.0", "1.16.0": "1.14.2"}
 LEVELS = ("token", "sequence")
-SWITCHES = ("linear_head", "shared_prefix", "drop_dead_rows", "cached_sampler")
 TRAINING = {"cached_sampler": False}  # the same completions as TRL's, so that whole runs can be compared
 ALL_OFF = dict.fromkeys(SWITCHES, False)
 
@@ -33,8 +33,8 @@ def micro_batch(seed: int, *, options: str = "", dtype=torch.float64) -> dict:
     inputs, generator = tiny.micro_batch(seed=seed), torch.Generator().manual_seed(seed)
     shape = inputs["completion_ids"].shape
 
-    def noise(scale, *size):
-        return scale * torch.randn(*(size or shape), generator=generator, dtype=dtype)
+    def noise(scale):
+        return scale * torch.randn(shape, generator=generator, dtype=dtype)
 
     inputs["advantages"] = inputs["advantages"].to(dtype)
     inputs["advantages"][torch.arange(shape[0]) % 3 == 1] = 0.0
@@ -45,13 +45,16 @@ def micro_batch(seed: int, *, options: str = "", dtype=torch.float64) -> dict:
         inputs["old_per_token_logps"] = noise(1.0) - 6.0
     if "tools" in options:
         inputs["tool_mask"] = (torch.rand(shape, generator=generator) < 0.7).int()
-    if "vllm" in options:
-        inputs["sampling_per_token_logps"] = noise(1.0) - 6.0
-        inputs["importance_sampling_ratio"] = noise(0.1, 12, 1).exp()
     mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-    if "vllm tokens" in options:
-        inputs["importance_sampling_ratio"] = (noise(0.1) * mask).exp()
+    if "vllm" in options:
+        old, sampling = inputs["old_per_token_logps"], inputs["old_per_token_logps"] + noise(0.1)
+        ratio = losses.sampling_ratio(old, sampling, mask, mode=mode_of(options))
+        inputs |= {"sampling_per_token_logps": sampling, "importance_sampling_ratio": ratio}
     return inputs | {"num_items_in_batch": mask.sum().to(dtype)}
+
+
+def mode_of(options: str) -> str:
+    return "token_truncate" if "vllm tokens" in options else "sequence_mask"
 
 
 def loss_and_metrics(trainer, inputs: dict):
@@ -89,7 +92,7 @@ def set_up(pair, monkeypatch):
 
 def test_the_scale_of_a_loss_by_hand():
     """4 rows, of which 1 lives; 10 tokens, of which 5. A mean over rows is divided by 4, not 1; over tokens by 10."""
-    scales = {kind: dead_rows.loss_scale(kind, rows=1 / 4, tokens=5 / 10) for kind in losses.LOSS_TYPES}
+    scales = {kind: dead_rows.loss_scale(kind, rows=1 / 4, tokens=5 / 10) for kind in TRLS}
     assert scales == dict.fromkeys(["grpo", "sapo", "luspo", "dr_grpo"], 1 / 4) | {"bnpo": 1 / 2} | dict.fromkeys(
         ["dapo", "cispo", "vespo"], 1.0
     )
@@ -114,7 +117,7 @@ def test_columns_that_are_padding_in_every_row_go_but_two_stay():
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_loss_gradients_and_metrics_are_trls(loss_type, level, set_up):
     """Without dead rows, off and on policy, with tools, vLLM's ratios and a mask of far sequences."""
     for seed, options in enumerate(["", "old", "old tools", "old vllm tokens", "old vllm tools"]):
@@ -122,6 +125,7 @@ def test_loss_gradients_and_metrics_are_trls(loss_type, level, set_up):
             loss_type=loss_type,
             importance_sampling_level=level,
             use_vllm="vllm" in options,
+            vllm_importance_sampling_mode=mode_of(options),
             off_policy_mask_threshold=0.5 if "vllm" in options else None,
             delta=1.5 if "tools" in options else None,
         )
@@ -165,7 +169,7 @@ def test_the_least_and_the_largest_clip_ratio_are_trls(level, set_up):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_the_trajectory_of_the_optimizer_is_trls(loss_type, level, set_up):
     """AdamW over four micro-batches, of which one is dead as a whole: momentum and decay go on."""
     stock, ours = set_up(loss_type=loss_type, importance_sampling_level=level)
@@ -245,7 +249,7 @@ def test_while_dropout_is_on_every_row_stays(kind, tmp_path):
     model = tiny.with_lora(tiny.tiny_model(), lora_dropout=0.5)
     stock, ours = tiny.trainer_of(model, tmp_path), tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer)
     inputs, found = micro_batch(0, dtype=torch.float32), []
-    plugged = plug.use_linear_head(stock, drop_dead_rows=True) if kind == "plug" else contextlib.nullcontext(ours)
+    plugged = tiny.linear_head(stock, drop_dead_rows=True) if kind == "plug" else contextlib.nullcontext(ours)
     with plugged as mine:
         for trainer in (mine, mine, super(KernelGRPOTrainer, ours)):
             torch.manual_seed(5)
@@ -439,7 +443,7 @@ def test_images_go_to_trls_own_sampler(tmp_path, monkeypatch):
 def test_the_plug_drops_dead_rows_too(set_up):
     stock, _ = set_up(loss_type="grpo")
     theirs = loss_and_metrics(stock, micro_batch(1, options="old"))
-    with plug.use_linear_head(stock, shared_prefix=True, drop_dead_rows=True):
+    with tiny.linear_head(stock, shared_prefix=True, drop_dead_rows=True):
         ours = loss_and_metrics(stock, micro_batch(1, options="old"))
     assert tiny.distance(ours[1], theirs[1]) < tiny.EXACT
     assert ours[2]["entropy"] == pytest.approx(theirs[2]["entropy"], rel=1e-5)

@@ -10,12 +10,10 @@ from grpo_nb import profiles
 MINIMUM_GAIN = 0.20  # of sampled accuracy on held-out problems
 
 
-def test_the_readme_shows_the_recorded_numbers():
-    record = json.loads((learning.RESULTS / "learning.json").read_text())
-    readme = (learning.RESULTS.parent.parent / "README.md").read_text(encoding="utf8")
+def test_the_record_is_of_the_present_profile():
+    record = json.loads((learning.RESULTS / "learning.json").read_text(encoding="utf8"))
     assert len(record["seeds"]) >= 5
     assert record["profile"] == vars(profiles.current("cpu")), "the cpu profile changed: run make bench"
-    assert learning.table(record) in readme
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from grpo_nb import losses
 
 N, T = 6, 7
 CASES = 2400
+TRLS = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")  # types that TRL has: it judges these
 MODES = ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 
 
@@ -39,7 +40,7 @@ def random_case(seed: int) -> tuple[dict, dict]:
         "entropies": noise(1.0).abs(),
     }
     options = {
-        "loss_type": losses.LOSS_TYPES[seed % len(losses.LOSS_TYPES)],
+        "loss_type": TRLS[seed % len(TRLS)],
         "epsilon": rng.choice([0.1, 0.2]),
         "epsilon_high": rng.choice([None, 0.28, 5.0]),
         "delta": rng.choice([None, 1.5, 4.0]),
@@ -76,7 +77,13 @@ def random_case(seed: int) -> tuple[dict, dict]:
 
 
 def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torch.Tensor:
-    """`GRPOTrainer._compute_loss` itself, on a trainer of which only what it reads is there; it fills the metrics."""
+    """`GRPOTrainer._compute_loss` itself, which fills the metrics."""
+    trainer, inputs = trainer_and_inputs(tensors, options, metrics)
+    return trainer._compute_loss(trainer.model, inputs)
+
+
+def trainer_and_inputs(tensors: dict, options: dict, metrics: dict | None = None, *, training: bool = True) -> tuple:
+    """A `trl.GRPOTrainer` of which only what its loss reads is there, and a micro-batch."""
     from trl import GRPOTrainer
 
     trainer = object.__new__(GRPOTrainer)
@@ -90,14 +97,10 @@ def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torc
     ratio = None
     if tensors["sampling_logps"] is not None:
         ratio = reference_sampling_ratio(tensors, options)
-    names = (
-        "use_bias_correction_kl delta sapo_temperature_pos sapo_temperature_neg steps_per_generation "
-        "vespo_k_pos vespo_lambda_pos vespo_k_neg vespo_lambda_neg"
-    ).split()
     trainer.__dict__.update(
-        args=SimpleNamespace(**{name: options.get(name) for name in names}),
+        args=SimpleNamespace(**{k: v for k, v in options.items() if k not in ("num_items_in_batch", "num_processes")}),
         accelerator=accelerator,
-        model=SimpleNamespace(training=True),
+        model=SimpleNamespace(training=training),
         loss_type=options["loss_type"],
         epsilon_low=options["epsilon"],
         epsilon_high=options["epsilon"] if options["epsilon_high"] is None else options["epsilon_high"],
@@ -113,7 +116,7 @@ def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torc
         _entropy_bonus_enabled=options["entropy_coef"] != 0.0,
         use_adaptive_entropy=False,
         entropy_coef=options["entropy_coef"],
-        _metrics={"train": collections.defaultdict(list) if metrics is None else metrics},
+        _metrics={"train" if training else "eval": collections.defaultdict(list) if metrics is None else metrics},
     )
     trainer._get_per_token_logps_and_entropies = lambda *a, **k: (tensors["logps"], tensors["entropies"], None)
     inputs = {
@@ -129,7 +132,7 @@ def trls_loss(tensors: dict, options: dict, metrics: dict | None = None) -> torc
         inputs["old_per_token_logps"] = tensors["old_logps"]
     if ratio is not None:
         inputs |= {"sampling_per_token_logps": tensors["sampling_logps"], "importance_sampling_ratio": ratio}
-    return trainer._compute_loss(trainer.model, inputs)
+    return trainer, inputs
 
 
 def reference_sampling_ratio(tensors: dict, options: dict) -> torch.Tensor:
@@ -146,11 +149,15 @@ def reference_sampling_ratio(tensors: dict, options: dict) -> torch.Tensor:
     return ratio.masked_fill((ratio < least) | (ratio > most), value=0.0)
 
 
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+def test_every_loss_of_trl_is_there():
+    assert losses.LOSS_TYPES[: len(TRLS)] == TRLS
+
+
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_value_and_gradient_are_trls(loss_type):
     """300 random combinations of options for each of the eight losses."""
-    first = losses.LOSS_TYPES.index(loss_type)
-    for seed in range(first, CASES, len(losses.LOSS_TYPES)):
+    first = TRLS.index(loss_type)
+    for seed in range(first, CASES, len(TRLS)):
         tensors, options = random_case(seed)
         results = []
         for compute in (trls_loss, lambda t, o: losses.grpo_loss(**t, **o).loss):
@@ -163,11 +170,11 @@ def test_value_and_gradient_are_trls(loss_type):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12, msg=lambda m: f"{m}\n{seed} {options}")  # noqa: B023
 
 
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_the_parts_are_trls_metrics_and_make_up_the_loss(loss_type):
     """What TRL logs as clip_ratio and kl is the mean of `clipped` and `kl`; Σ weights · per_token is the loss."""
-    seen, first = set(), losses.LOSS_TYPES.index(loss_type)
-    for seed in range(first, CASES // 4, len(losses.LOSS_TYPES)):
+    seen, first = set(), TRLS.index(loss_type)
+    for seed in range(first, CASES // 4, len(TRLS)):
         tensors, options = random_case(seed)
         options["entropy_coef"] = 0.0
         logged = collections.defaultdict(list)
@@ -208,7 +215,7 @@ def test_what_each_loss_pays_to_a_short_and_a_long_answer():
     """By hand: two answers of 1 and 3 tokens, room for 4. The weight of one token of each, times 24."""
     mask = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]])
     paid = {}
-    for kind in losses.LOSS_TYPES:
+    for kind in TRLS:
         weights = losses.token_weights(mask, loss_type=kind, max_completion_length=4)
         paid[kind] = [round(24 * weights[row, 0].item(), 6) for row in (0, 1)]
     assert paid == {
@@ -223,9 +230,9 @@ def test_what_each_loss_pays_to_a_short_and_a_long_answer():
     }
 
 
-@pytest.mark.parametrize("loss_type", losses.LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", TRLS)
 def test_padding_changes_nothing(loss_type):
-    tensors, options = random_case(losses.LOSS_TYPES.index(loss_type))
+    tensors, options = random_case(TRLS.index(loss_type))
     wider = {
         key: torch.nn.functional.pad(value, (0, 3), value=-9.0 if key != "mask" else 0.0)
         if value is not None and value.dim() == 2
@@ -237,10 +244,10 @@ def test_padding_changes_nothing(loss_type):
     torch.testing.assert_close(padded, ours)
 
 
-@pytest.mark.parametrize("loss_type", [name for name in losses.LOSS_TYPES if name != "bnpo"])
+@pytest.mark.parametrize("loss_type", [name for name in TRLS if name != "bnpo"])
 def test_the_order_and_the_split_of_completions_change_nothing(loss_type):
     """Two micro-batches of an accumulated update add up to the loss of both at once; with bnpo they do not."""
-    tensors, options = random_case(losses.LOSS_TYPES.index(loss_type))
+    tensors, options = random_case(TRLS.index(loss_type))
     tensors |= {"sampling_logps": None, "mask": torch.ones(N, T, dtype=torch.float64)}
     tensors["mask"][:, 3:] = torch.arange(N * (T - 3)).reshape(N, T - 3) % 3 > 0
     options |= {"top_entropy_quantile": 1.0, "entropy_coef": 0.0, "num_items_in_batch": 30.0, "num_processes": 1}

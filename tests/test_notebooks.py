@@ -231,13 +231,6 @@ def test_hidden_solutions_pass_their_checks(path, capsys):
     assert all(verdict is True for verdict in verdicts.values()), f"{verdicts}\n{capsys.readouterr().out}"
 
 
-def test_readme_links_follow_the_one_setting():
-    text = (FOLDER.parent / "README.md").read_text(encoding="utf8")
-    assert publish.point_to(publish.repository(), text) == text
-    for path in PATHS:
-        assert publish.badge_line(publish.repository(), path.name, img="notebooks/img") in text, path.name
-
-
 # The rules see what they forbid.
 def spoiled(**changes) -> dict:
     """A good little notebook, with some cells or metadata replaced."""

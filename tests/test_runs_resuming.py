@@ -65,6 +65,17 @@ def test_other_rows_or_rewards_or_libraries_are_refused_too(small_policy, monkey
             train.resume_or_start(small_runs.trainer_of(small_policy)[0])
 
 
+def test_another_loss_of_ones_own_is_refused(small_policy):
+    def weighted(by):
+        return lambda logps, old_logps, advantages, mask, **settings: -by * logps * advantages
+
+    small_runs.die_at(small_runs.trainer_of(small_policy, loss=weighted(1))[0], 5)
+    for other in (weighted(2), None):
+        with pytest.raises(ValueError, match=r"steps, changed: code of loss <lambda>\)\. Restore that"):
+            train.resume_or_start(small_runs.trainer_of(small_policy, loss=other)[0])
+    train.resume_or_start(small_runs.trainer_of(small_policy, loss=weighted(1))[0])
+
+
 def test_another_machine_is_named_not_refused(small_policy, monkeypatch, capsys):
     small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
     monkeypatch.setattr(

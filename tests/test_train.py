@@ -146,5 +146,5 @@ def test_a_switch_that_is_not_named_is_off(profile, rows, tiny):
 
 def test_an_unknown_switch_is_refused(profile, rows, tiny):
     profile.kernels = {"shared_prompt": True}
-    with pytest.raises(ValueError, match=r"got shared_prompt\). It has linear_head, shared_prefix"):
+    with pytest.raises(ValueError, match=r"got shared_prompt\). It has own_loss, linear_head, shared_prefix"):
         train.grpo_trainer(*tiny, prompts(rows), [rewards.match_format_approximately], profile)

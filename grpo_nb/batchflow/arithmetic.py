@@ -131,7 +131,7 @@ def is_whole(value) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def is_count(value) -> bool:
+def is_count(value: object) -> bool:
     """Whether a value counts things of which there is one at least."""
     return is_whole(value) and value >= 1
 

@@ -33,7 +33,7 @@ def check_run(settings: dict, run: dict) -> None:
     check_backend(run["backend"])
 
 
-def check_backend(backend) -> None:
+def check_backend(backend: object) -> None:
     """Refuse what is none of `BACKENDS`, with the nearest that is.
 
     Raises: ValueError.

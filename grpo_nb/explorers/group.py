@@ -87,12 +87,12 @@ def figure(groups: Groups) -> Figure:
 
 def caption(groups: Groups) -> str:
     """Every number of the figure, and why a group teaches nothing."""
-    told = []
+    said = []
     for i, (rewards, values) in enumerate(zip(groups.rewards, groups.advantages, strict=True)):
         line = ", ".join("none" if reward != reward else f"{reward:.3g}" for reward in rewards.tolist())
         gained = ", ".join(_signed(value) for value in values.tolist())
-        told.append(f"{NAMES[i]} {line} ({_spread(groups, i)}) give advantages {gained}")
-        told[-1] += f": the group teaches nothing, {groups.reasons[i]}. " * bool(groups.reasons[i]) or ". "
+        said.append(f"{NAMES[i]} {line} ({_spread(groups, i)}) give advantages {gained}")
+        said[-1] += f": the group teaches nothing, {groups.reasons[i]}. " * bool(groups.reasons[i]) or ". "
     if groups.scale_rewards == "none":
         divisor = "Distances from the group's mean are not divided."
     elif groups.scale_rewards == "group":
@@ -100,7 +100,7 @@ def caption(groups: Groups) -> str:
     else:
         alone = " (this group alone; type other_rewards to see a difference)" * (len(groups.rewards) == 1)
         divisor = f"Distances from the group's mean are divided by the batch's std, {_short(groups.batch_std)}{alone}."
-    return "".join(told) + divisor
+    return "".join(said) + divisor
 
 
 def explorer() -> Panel:

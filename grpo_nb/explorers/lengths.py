@@ -121,15 +121,15 @@ def caption(weights: Weights) -> str:
     """The shortest and the longest answer in words, under every family."""
     short, long = weights.lengths[0], weights.lengths[-1]
     ends = [0, -1] if short < long else [0]
-    told = []
+    said = []
     for family in weights.families:
         token, answer = (" and ".join(f"{of[family[0]][end]:.3g}" for end in ends) for of in _both(weights))
-        told.append(f"{', '.join(family)} {token} ({answer})")
+        said.append(f"{', '.join(family)} {token} ({answer})")
     less = weights.token["grpo"][0] / weights.token["grpo"][-1]
     return (
         f"Weight of one token (in brackets, of the whole answer) in answers of {short}"
         + f" and of {long}" * (short < long)
-        + f" tokens: {'; '.join(told)}. "
+        + f" tokens: {'; '.join(said)}. "
         + f"Under grpo a token of the longer one weighs {less:.4g} times less: if the answer is wrong, it hurts that "
         "much less per token. "
         * (short < long)

@@ -14,14 +14,15 @@ And what makes TRL's `GRPOTrainer` faster, each part by itself or all of them as
 
 | file             | what it gives                                                                     |
 |------------------|-----------------------------------------------------------------------------------|
-| `plug`           | `use_linear_head`: TRL's log-probs from `linear_logps`                            |
+| `plug`           | TRL's log-probs from `linear_logps`                                               |
+| `package_loss`   | TRL's advantages and loss from `grpo_nb.advantages` and `grpo_nb.losses`          |
 | `equality`       | the self-test before the first step: our numbers against TRL's                    |
 | `dead_rows`      | completions that cannot move the weights are left out                             |
 | `tree`           | a micro-batch as a tree: each distinct beginning once, no padding                 |
 | `prefix`         | a model run on that tree                                                          |
 | `sampler`        | prompts read once, completions that have ended leave the batch                    |
 | `merged`         | LoRA added to its weights while sampling, and taken back to the bit               |
-| `trainer`        | `KernelGRPOTrainer`: four switches (not imported here, for it imports TRL)        |
+| `trainer`        | `KernelGRPOTrainer`: five switches (not imported here, for it imports TRL)        |
 
 The letters: N rows (in `linear_grpo_loss` completions), T tokens of the longest, H hidden, V vocabulary; a tile is
 [n, v]. One product of all rows with the head is 2NHV operations; passes are counted in them.

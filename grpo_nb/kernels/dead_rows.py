@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from grpo_nb import losses
 from grpo_nb.kernels import prefix
 
 OF_TOKENS = (
     "completion_ids completion_mask tool_mask old_per_token_logps ref_per_token_logps sampling_per_token_logps "
     "importance_sampling_ratio advantages"
 ).split()  # those of [B, T]; the last two may be [B, 1] and [B]
+KNOWN = "grpo bnpo dr_grpo dapo cispo sapo luspo vespo".split()  # by `loss_scale`
 MEANS = "clip_ratio/low_mean clip_ratio/high_mean clip_ratio/region_mean cispo_clip_ratio".split()
 
 
@@ -69,6 +71,8 @@ def mean_entropy(trainer, model, inputs: dict) -> float:
 
 def why_keep_all(trainer, inputs: dict, droppers=()) -> str | None:
     """In words, what makes a row with advantage 0 train here, or its going felt by others; None if nothing does."""
+    if trainer.loss_type not in KNOWN:
+        return f"how {trainer.loss_type} divides is not known here"
     if trainer.beta != 0.0:
         return "the KL penalty trains every row"
     if trainer._entropy_bonus_enabled:
@@ -120,7 +124,7 @@ def loss_scale(loss_type: str, *, rows: float, tokens: float) -> float:
     >>> [loss_scale(kind, rows=0.5, tokens=0.25) for kind in ("grpo", "bnpo", "dapo")]
     [0.5, 0.25, 1.0]
     """
-    if loss_type in ("dapo", "cispo", "vespo"):
+    if loss_type in losses.BY_UPDATE:
         return 1.0
     return tokens if loss_type == "bnpo" else rows
 

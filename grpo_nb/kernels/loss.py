@@ -19,7 +19,7 @@ OPTIONS = {  # every keyword of `losses.grpo_loss` but the entropies, which are 
     for name, parameter in inspect.signature(losses.grpo_loss).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name != "entropies"
 }
-WEIGHING = {name: OPTIONS[name] for name in inspect.signature(losses.token_weights).parameters if name != "mask"}
+WEIGHING = {name: OPTIONS[name] for name in inspect.signature(losses.divisors).parameters if name != "mask"}
 PER_TOKEN = ("old_logps", "ref_logps", "sampling_logps")
 
 

@@ -100,11 +100,11 @@ def direction(
             shrink = kernel.fold(z, y, start, running, head.logit, moment=moment)
             if mean is not None:
                 mean.mul_(shrink.unsqueeze(1))
-                head.add_directions(torch_rows.bent(z, running, head.logit), start, mean)
+                head.add_directions(torch_rows.times_softcap_slope(z, running, head.logit), start, mean)
         scored = torch_rows.scores(running)
         parts.append((running, scored))
         if mean is not None:
-            at_target = torch_rows.target_bend(running, head.logit)
+            at_target = torch_rows.target_softcap_slope(running, head.logit)
             own = head.weight[y].to(head.sums)
             own = own if isinstance(at_target, float) else own.mul_(at_target.unsqueeze(1))
             step = own.sub_(mean.div_(running.total.unsqueeze(1)))

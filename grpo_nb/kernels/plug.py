@@ -6,45 +6,17 @@ own method; models that several processes share, or split, are refused.
 """
 
 import contextlib
-import functools
 import math
 from importlib.metadata import version
 
 import torch
 from torch import Tensor, nn
 
-from grpo_nb.kernels import dead_rows, equality, prefix, tree
+from grpo_nb.kernels import equality, prefix, tree
 from grpo_nb.kernels.logps import linear_logps
 from grpo_nb.kernels.rows import Logit
 
 KNOWN_TRL = ("1.14.2", "1.16.0")
-
-
-@contextlib.contextmanager
-def use_linear_head(trainer, *, shared_prefix: bool = False, drop_dead_rows: bool = False):
-    """Inside, a `trl.GRPOTrainer` takes its log-probs from `kernels.linear_logps`; afterwards it is as it was.
-
-    The first training loss compares log-probs, entropies and gradients of a few rows with TRL's own.
-
-    Args:
-        shared_prefix: compute each distinct beginning once where that is exact, see `kernels.tree`.
-        drop_dead_rows: leave out completions that cannot move the weights, see `kernels.dead_rows`.
-    Raises: ValueError for a trainer or a version of TRL that this does not know, or if the self-test fails.
-    """
-    plug = Plug(trainer, trainer._get_per_token_logps_and_entropies, shared_prefix=shared_prefix)
-    replaced = {"_get_per_token_logps_and_entropies": plug.logps_and_entropies}
-    if drop_dead_rows:
-        own_loss = trainer._compute_loss
-        replaced["_compute_loss"] = functools.partial(dead_rows.compute_loss, trainer, own_loss, droppers=plug.droppers)
-    before = {name: trainer.__dict__[name] for name in replaced if name in trainer.__dict__}
-    trainer.__dict__.update(replaced)
-    try:
-        yield trainer
-    finally:
-        for name in replaced:
-            del trainer.__dict__[name]
-        trainer.__dict__.update(before)
-        plug.close()
 
 
 class Plug:

@@ -131,7 +131,7 @@ def gradient(
     """
     is_here, column = _target_columns(tile, targets, start)
     share = scored.rest / running.total  # of one unit of exp(z − top): its probability
-    bend = _bend(tile.log().add_(running.top.unsqueeze(1)), logit) if logit.softcap else None
+    slope = _softcap_slope(tile.log().add_(running.top.unsqueeze(1)), logit) if logit.softcap else None
     at_target = coefficient * scored.rest
     if entropy_coefficient is None:
         tile.mul_((-coefficient * share).unsqueeze(1))
@@ -140,24 +140,24 @@ def gradient(
         inner = log_p.add_(scored.entropy.unsqueeze(1)).mul_(entropy_coefficient.unsqueeze(1))
         tile.mul_(share.unsqueeze(1)).mul_(inner.add_(coefficient.unsqueeze(1))).neg_()
         at_target = at_target - entropy_coefficient * scored.logps.exp() * (scored.logps + scored.entropy)
-    if bend is not None:
-        tile.mul_(bend)
-        at_target = at_target * _bend(running.target, logit)
+    if slope is not None:
+        tile.mul_(slope)
+        at_target = at_target * _softcap_slope(running.target, logit)
     if logit.slope != 1.0:
         tile.mul_(logit.slope)
     _set_targets(tile, is_here, column, at_target * logit.slope)
 
 
-def bent(tile: Tensor, running: Running, logit: Logit) -> Tensor:
+def times_softcap_slope(tile: Tensor, running: Running, logit: Logit) -> Tensor:
     """Of exp(z − top): each times the softcap's slope, 1 − tanh², at its place; the tile itself without a softcap."""
     if not logit.softcap:
         return tile
-    return tile.mul_(_bend(tile.log().add_(running.top.unsqueeze(1)), logit))
+    return tile.mul_(_softcap_slope(tile.log().add_(running.top.unsqueeze(1)), logit))
 
 
-def target_bend(running: Running, logit: Logit) -> Tensor | float:
+def target_softcap_slope(running: Running, logit: Logit) -> Tensor | float:
     """The softcap's slope at the targets, [n]; 1 without a softcap."""
-    return _bend(running.target.clone(), logit) if logit.softcap else 1.0
+    return _softcap_slope(running.target.clone(), logit) if logit.softcap else 1.0
 
 
 def _to_logits(tile: Tensor, logit: Logit) -> None:
@@ -172,7 +172,7 @@ def _exp(tile: Tensor) -> Tensor:
     return tile.mul_(1 / math.log(2)).exp2_()
 
 
-def _bend(z: Tensor, logit: Logit) -> Tensor:
+def _softcap_slope(z: Tensor, logit: Logit) -> Tensor:
     """1 − tanh² where the logits are z."""
     tanh = z * (logit.temperature / logit.softcap)
     return (1 - tanh * tanh).clamp(min=0.0)

@@ -104,7 +104,7 @@ def logits(x, inner, outer, CAPPED: tl.constexpr):
 
 
 @triton.jit
-def _bend(z, outer):
+def _softcap_slope(z, outer):
     """The softcap's slope, 1 − tanh², where the logits are z."""
     t = z / tl.full([], outer, z.dtype)
     return tl.maximum(1.0 - t * t, 0.0)
@@ -181,7 +181,7 @@ def _gradient(
     row = tl.program_id(0).to(tl.int64)
     tile += row * row_stride
     target, top = (tl.load(targets + row) - start).to(tl.int32), tl.load(tops + row)
-    slope = tl.full([], inner, top.dtype) * tl.full([], outer, top.dtype)  # dz/dx without the softcap's bend
+    slope = tl.full([], inner, top.dtype) * tl.full([], outer, top.dtype)  # dz/dx without the softcap
     rest = tl.load(rests + row)
     share = rest / tl.load(totals + row)  # of one unit of exp(z − top): its probability
     c = tl.load(coefficients + row).to(top.dtype)
@@ -190,7 +190,7 @@ def _gradient(
         heat, entropy, logp = tl.load(heats + row).to(top.dtype), tl.load(entropies + row), tl.load(logps + row)
         at_target -= heat * exp(logp) * (logp + entropy)
     if CAPPED:
-        at_target *= _bend(tl.load(own + row), outer)
+        at_target *= _softcap_slope(tl.load(own + row), outer)
 
     for first in range(0, WIDTH, BLOCK):
         column = first + tl.arange(0, BLOCK)
@@ -201,6 +201,6 @@ def _gradient(
         else:
             dx = e * (-c * share)
         if CAPPED:
-            dx *= _bend(log(e) + top, outer)
+            dx *= _softcap_slope(log(e) + top, outer)
         dx = tl.where(column == target, at_target, dx) * slope
         tl.store(tile + column * column_stride, dx, mask=column < WIDTH)

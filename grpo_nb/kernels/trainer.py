@@ -1,16 +1,23 @@
-"""TRL's `GRPOTrainer` with the same numbers at a lower cost: four switches, each of which can be turned off."""
+"""TRL's `GRPOTrainer` with the package's own loss in it, and the same numbers at a lower cost: five switches."""
+
+from collections.abc import Callable
 
 import trl
 from trl.models.utils import unwrap_model_for_generation
 
-from grpo_nb.kernels import dead_rows, plug, prefix, sampler
+from grpo_nb.kernels import dead_rows, package_loss, plug, prefix, sampler
+
+SWITCHES = ("own_loss", "linear_head", "shared_prefix", "drop_dead_rows", "cached_sampler")
 
 
 class KernelGRPOTrainer(trl.GRPOTrainer):
-    """`trl.GRPOTrainer`, quicker on a small model; with every switch off it is that class and nothing else.
+    """`trl.GRPOTrainer` that trains with `grpo_nb.advantages` and `grpo_nb.losses`, quicker on a small model.
+
+    With every switch off it is that class and nothing else.
 
     | switch           | what it does                                       | what changes                           |
     |------------------|----------------------------------------------------|----------------------------------------|
+    | `own_loss`       | advantages and loss are the package's own          | nothing: TRL's weights, bit for bit    |
     | `linear_head`    | log-probs without logits, of scored tokens alone   | rounding                               |
     | `shared_prefix`  | each distinct beginning once, no padding           | rounding                               |
     | `drop_dead_rows` | rows that cannot move the weights do not go back   | `vespo/phi_seq_mean` is of the others  |
@@ -21,12 +28,18 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
 
     Args:
         *args, **kwargs: those of `trl.GRPOTrainer`.
-    Raises: ValueError for `shared_prefix` without `linear_head`, and whatever `plug.check_trainer` refuses.
+        loss: a loss per token of your own in place of the loss type's: `f(logps, old_logps, advantages, mask,
+            **settings)` → [N, T], with logps, old_logps and mask [N, T], advantages [N, 1], and the settings of the
+            config that a loss reads (`epsilon`, `delta`, …). KL penalty, masks and the loss type's mean follow it.
+    Raises: ValueError for a loss that cannot train (tried before the model is touched), a loss without `own_loss`,
+        `shared_prefix` without `linear_head`, and whatever `plug.check_trainer` refuses.
     """
 
     def __init__(
         self,
         *args,
+        own_loss: bool = True,
+        loss: Callable | None = None,
         linear_head: bool = True,
         shared_prefix: bool = True,
         drop_dead_rows: bool = True,
@@ -38,7 +51,12 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
                 "shared_prefix needs linear_head, which scores tokens wherever they stand (got shared_prefix=True, "
                 "linear_head=False). Turn on both, or neither."
             )
+        if loss is not None and not own_loss:
+            raise ValueError("a loss of your own needs own_loss (got own_loss=False). Turn it on, or pass no loss.")
         super().__init__(*args, **kwargs)
+        if loss is not None:
+            package_loss.check_loss(loss, self.args)
+        self._has_own_loss, self._loss, self._rewards_per_function = own_loss, loss, None
         own = super()._get_per_token_logps_and_entropies
         self._plug = plug.Plug(self, own, shared_prefix=shared_prefix) if linear_head else None
         self._drops_dead_rows, self._has_cached_sampler = drop_dead_rows, cached_sampler
@@ -51,7 +69,9 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
             backbone = plug.inner_model(self.model).base_model
             reasons["shared_prefix"] = "dropout is on" if self._droppers else prefix.why_not(backbone)
         if self._drops_dead_rows:
-            reasons["drop_dead_rows"] = dead_rows.why_keep_all(self, {}, self._droppers)
+            reasons["drop_dead_rows"] = self._why_keep_all() or dead_rows.why_keep_all(self, {}, self._droppers)
+        if self._has_own_loss:
+            reasons["own_loss"] = package_loss.why_not(self, {})
         if self._has_cached_sampler:
             reasons["cached_sampler"] = self._why_not_sampler()
         return {switch: reason for switch, reason in reasons.items() if reason}
@@ -61,10 +81,41 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         return self._plug.logps_and_entropies(model, *args, **kwargs)
 
+    def _calculate_rewards(self, *args, **kwargs):
+        self._rewards_per_function = super()._calculate_rewards(*args, **kwargs)  # [N, K], of all processes
+        return self._rewards_per_function
+
+    def _generate_and_score_completions(self, inputs):
+        """TRL's, with the advantages that `grpo_nb.advantages` makes of the rewards."""
+        outputs = super()._generate_and_score_completions(inputs)
+        if self._has_own_loss:
+            group = self.num_generations if self.model.training else self.num_generations_eval
+            advantages = package_loss.advantages_of(self, self._rewards_per_function, num_generations=group)
+            first = self.accelerator.process_index * len(inputs)
+            outputs["advantages"] = advantages[first : first + len(inputs)]
+            logged = self._logs["advantages"]  # of the table of completions; the newest stand last
+            for _ in range(min(len(logged), len(advantages))):
+                logged.pop()
+            logged.extend(advantages.tolist())
+        return outputs
+
     def _compute_loss(self, model, inputs):
-        if not self._drops_dead_rows:
+        if not self._drops_dead_rows or self._why_keep_all():
+            return self._loss_of(model, inputs)
+        return dead_rows.compute_loss(self, self._loss_of, model, inputs, droppers=self._droppers)
+
+    def _why_keep_all(self) -> str | None:
+        return "a loss of your own may train any row" if self._loss is not None else None
+
+    def _loss_of(self, model, inputs):
+        reason = package_loss.why_not(self, inputs) if self._has_own_loss else "own_loss is off"
+        if reason and self._loss is not None:
+            raise ValueError(
+                f"a loss of your own must be the whole loss (got a run in which {reason}). Change that, or pass none."
+            )
+        if reason:
             return super()._compute_loss(model, inputs)
-        return dead_rows.compute_loss(self, super()._compute_loss, model, inputs, droppers=self._droppers)
+        return package_loss.compute_loss(self, model, inputs, loss=self._loss)
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, **options):
         """Completions of prompts that come `num_generations` times each, as token ids; log-probs None."""

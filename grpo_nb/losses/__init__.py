@@ -5,8 +5,8 @@
 | `surrogates`  | `importance_ratio`, `clipped_surrogate`, `soft_gate`, …          | ratio ρ → loss of a token      |
 | `divergences` | `kl_k1`, `kl_k2`, `kl_k3`                                        | how far the reference is       |
 | `masks`       | `high_entropy`, `near_policy`, `sampling_ratio`, …               | which tokens count             |
-| `denominators`| `token_weights`, `LOSS_TYPES`                                    | what their loss is divided by  |
-| `total`       | `grpo_loss`, `aggregate`                                         | the scalar, and its parts      |
+| `denominators`| `aggregate`, `divisors`, `token_weights`, `LOSS_TYPES`           | what their loss is divided by  |
+| `total`       | `grpo_loss`                                                      | the scalar, and its parts      |
 
 The letters: N completions, T tokens of the longest. Every function is pure; arguments have the names of `GRPOConfig`,
 so that a config dict can be splatted in. Departures of TRL from the papers, which are followed here:
@@ -19,7 +19,7 @@ so that a config dict can be splatted in. Departures of TRL from the papers, whi
    `steps_per_generation` is `gradient_accumulation_steps`.
 """
 
-from grpo_nb.losses.denominators import LOSS_TYPES, check_loss_type, token_weights
+from grpo_nb.losses.denominators import BY_UPDATE, LOSS_TYPES, aggregate, check_loss_type, divisors, token_weights
 from grpo_nb.losses.divergences import kl_k1, kl_k2, kl_k3
 from grpo_nb.losses.masks import high_entropy, masked_mean, near_policy, sampling_ratio, without_truncated
 from grpo_nb.losses.surrogates import (
@@ -30,9 +30,10 @@ from grpo_nb.losses.surrogates import (
     importance_ratio,
     soft_gate,
 )
-from grpo_nb.losses.total import Loss, aggregate, grpo_loss
+from grpo_nb.losses.total import Loss, grpo_loss
 
 __all__ = [
+    "BY_UPDATE",
     "CLIPPED",
     "LOSS_TYPES",
     "Loss",
@@ -40,6 +41,7 @@ __all__ = [
     "check_loss_type",
     "clip_side",
     "clipped_surrogate",
+    "divisors",
     "gamma_weights",
     "grpo_loss",
     "high_entropy",

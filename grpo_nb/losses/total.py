@@ -1,5 +1,6 @@
 """One loss of the pieces: TRL's eight, with every option."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Float, Shaped
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from grpo_nb import shapes
 from grpo_nb.losses import masks
-from grpo_nb.losses.denominators import check_loss_type, token_weights
+from grpo_nb.losses.denominators import aggregate, check_loss_type, token_weights
 from grpo_nb.losses.divergences import kl_k3
 from grpo_nb.losses.surrogates import CLIPPED, clip_side, clipped_surrogate, gamma_weights, importance_ratio, soft_gate
 
@@ -68,6 +69,7 @@ def grpo_loss(
     gradient_accumulation_steps: int = 1,
     steps_per_generation: int = 1,
     num_processes: int = 1,
+    surrogate: Callable[..., Tensor] | None = None,
 ) -> Loss:
     """GRPO's loss of one micro-batch while training, with the options of TRL's `GRPOConfig` by their names.
 
@@ -85,8 +87,10 @@ def grpo_loss(
         max_completion_length: the denominator of dr_grpo; None: T.
         num_items_in_batch: tokens of the whole generation batch over all processes; None: those of `mask`, which are
             all of them only if `steps_per_generation` and `num_processes` are 1.
+        surrogate: a loss per token of your own in place of the loss type's, `f(logps, old_logps, advantages, mask)`
+            with advantages [N, 1] → [N, T] or [N, 1]. What follows stays: masks, corrections, KL, the loss type's mean.
     Returns: `Loss`.
-    Raises: ValueError for an unknown loss type or level, or a missing input.
+    Raises: ValueError for an unknown loss type or level, a missing input, or a surrogate that gives something else.
     See: TRL's `GRPOTrainer._compute_loss`, to which this is equal in value and gradient (tests/test_losses.py).
     """
     _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef)
@@ -101,13 +105,17 @@ def grpo_loss(
         correction = masks.sampling_ratio(
             old_logps, sampling_logps, mask, mode=vllm_importance_sampling_mode, bounds=bounds
         )
-    per_token = _surrogate(
-        loss_type,
-        (logps, log_ratio, ratio, advantages, mask, correction),
-        clip=(epsilon, high, delta),
-        temperatures=(sapo_temperature_pos, sapo_temperature_neg),
-        k_and_lambda=((vespo_k_pos, vespo_lambda_pos), (vespo_k_neg, vespo_lambda_neg)),
-    )
+    if surrogate is None:
+        per_token = _surrogate(
+            loss_type,
+            (logps, log_ratio, ratio, advantages, mask, correction),
+            clip=(epsilon, high, delta),
+            temperatures=(sapo_temperature_pos, sapo_temperature_neg),
+            k_and_lambda=((vespo_k_pos, vespo_lambda_pos), (vespo_k_neg, vespo_lambda_neg)),
+        )
+    else:
+        per_token = surrogate(logps, old_logps, advantages, mask)
+        _check_per_token(per_token, logps)
     kept = None
     if off_policy_mask_threshold is not None:
         sampled = old_logps if sampling_logps is None else sampling_logps
@@ -132,7 +140,7 @@ def grpo_loss(
     loss = aggregate(per_token, mask, **denominators)
     if entropy_coef:
         acting = mask if kept is None else mask * kept
-        loss = loss - entropy_coef * masks.masked_mean(entropies, acting) / gradient_accumulation_steps
+        loss = loss - entropy_coef * (masks.masked_mean(entropies, acting) / gradient_accumulation_steps)
     capped = ratio.clamp(max=delta) if delta is not None and loss_type in CLIPPED else ratio
     clipped = clip_side(capped, advantages, epsilon=epsilon, epsilon_high=high, loss_type=loss_type)
     return Loss(loss, per_token, ratio, kl, clipped, token_weights(mask, **denominators))
@@ -152,21 +160,6 @@ def _surrogate(loss_type, tensors, *, clip, temperatures, k_and_lambda) -> Tenso
     return -phi * advantages * logps
 
 
-@shapes.shaped
-def aggregate(per_token: Float[Tensor, "N #T"], mask: Shaped[Tensor, "N T"], **denominators) -> Float[Tensor, ""]:
-    """Σ weight · loss over all tokens: the mean that gives a loss type its name.
-
-    Args:
-        per_token: one for each token, or at sequence level one for each completion, which then counts for its tokens.
-        denominators: `loss_type` and the other keywords of `token_weights`.
-
-    >>> from torch import tensor
-    >>> aggregate(tensor([[1.0, 1.0], [4.0, 9.0]]), tensor([[1, 1], [1, 0]]), loss_type="bnpo")
-    tensor(2.)
-    """
-    return (per_token * token_weights(mask, **denominators)).sum()
-
-
 def _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_entropy_quantile, entropy_coef):
     for is_missing, needed, why in [
         (beta != 0.0 and ref_logps is None, "ref_logps", f"beta = {beta}"),
@@ -176,3 +169,20 @@ def _check_inputs(beta, ref_logps, sampling_logps, old_logps, entropies, top_ent
     ]:
         if is_missing:
             raise ValueError(f"{why} must come with {needed} (got None). Pass {needed}=…, or leave the other out.")
+
+
+def _check_per_token(per_token, logps: Tensor) -> None:
+    """Refuse what a loss of the reader's own returned if it cannot be reduced, or cannot train."""
+    rows, longest = logps.shape
+    is_tensor = isinstance(per_token, Tensor)
+    if not is_tensor or tuple(per_token.shape) not in ((rows, longest), (rows, 1)):
+        got = f"shape {list(per_token.shape)}" if is_tensor else f"{type(per_token).__name__}"
+        raise ValueError(
+            f"a loss must be one number per token, shape [N, T] = [{rows}, {longest}], or per completion, [{rows}, 1] "
+            f"(got {got}). Return it before any mean; the mean is the loss type's."
+        )
+    if logps.requires_grad and not per_token.requires_grad:
+        raise ValueError(
+            "a loss must depend on logps, or nothing trains (got a tensor without a gradient). "
+            "Compute it from logps, and detach only what is compared with."
+        )

@@ -8,7 +8,7 @@
 | `cuts`         | `can_cut`, `check_resumable`, …   | from which steps can a run go on                                |
 | `room`         | `check_room`, …                   | what do the checkpoints take on the disk, and do they fit       |
 | `fingerprints` | `fingerprint`, `differences`      | what makes two runs equal                                       |
-| `resuming`     | `to_resume`, `Restorer`, …        | where does a run go on, and what stands in its way              |
+| `resuming`     | `train`, `to_resume`, …           | where does a run go on, and what stands in its way              |
 | `stopping`     | `Stopper`                         | a clean end before the last step: time used up, an interrupt    |
 | `files`        | `replacing`, `write_text`, …      | files and folders that are there whole or not at all            |
 """

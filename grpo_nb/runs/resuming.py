@@ -6,7 +6,51 @@ import shutil
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EROFS
 from pathlib import Path
 
-from grpo_nb.runs import callbacks, checkpoints, cuts, fingerprints, room, tracking
+from grpo_nb.runs import callbacks, checkpoints, cuts, fingerprints, room, stopping, tracking
+
+
+def train(trainer, sealer: checkpoints.Sealer, stopper: stopping.Stopper, *, fresh: bool):
+    """Train on from the newest checkpoint that is whole, or from the beginning; see `train.resume_or_start`.
+
+    Args:
+        sealer: the trainer's, from `checkpoints.sealer_of`.
+        stopper: ends the run early, at a step from which it can go on.
+        fresh: begin anew whatever is there.
+    Returns: `transformers.trainer_utils.TrainOutput`.
+    """
+    folder = Path(trainer.args.output_dir)
+    cuts.check_resumable(trainer.args)
+    sealer.note_settings(trainer.args)
+    found, seal = (None, {}) if fresh else to_resume(folder, sealer.fingerprint)
+    sealer.check_trainer(trainer, found)
+    if found is None:
+        set_all_aside(folder)
+    elif is_finished(seal):
+        return load_finished(trainer, found)
+    else:
+        set_threads(seal["machine"])
+        print(goes_on(found, seal))
+        restore_token_count(trainer, found)
+    helpers = [stopper, Restorer(found)] if found else [stopper]
+    for helper in helpers:
+        trainer.add_callback(helper)
+    try:
+        with stopper.catching_interrupts():
+            result = trainer.train(resume_from_checkpoint=str(found) if found else None)
+    except BaseException as error:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, callbacks.Callback):
+                callback.on_stop(error)
+        if isinstance(error, Exception):
+            remove_unsealed(folder)
+            if trouble := disk_trouble(error, folder, sealer.step):
+                raise trouble from error
+        raise
+    finally:
+        for helper in helpers:
+            trainer.remove_callback(helper)
+    stopper.finish(trainer.state)
+    return result
 
 
 def to_resume(trainer_folder: Path, fingerprint: dict) -> tuple[Path | None, dict]:

@@ -1,6 +1,6 @@
-"""docs/kernels.md and the README's sentences, from the records of `benchmarks.head` and `benchmarks.steps`.
+"""docs/kernels.md, from the records of `benchmarks.head` and `benchmarks.steps`.
 
-`python -m tools.pages.kernels` writes the page; a test compares page and README with the records.
+`python -m tools.pages.kernels` writes the page; a test writes it again and compares.
 """
 
 import json
@@ -65,25 +65,6 @@ def records() -> tuple[dict, dict]:
     return tuple(json.loads((folder / f"{name}.json").read_text(encoding="utf8")) for name in ("head", "steps"))
 
 
-def sentences(head: dict, whole: dict) -> list[str]:
-    """What the README says of the two records."""
-    frozen = {row["method"]: row for row in head["cpu"]["cells"][0]["rows"]}
-    ours, naive, newest = (
-        frozen[name] for name in ("grpo_nb, direction", "naive logits", "TRL 1.16 on a CPU: every position")
-    )
-    rows = {row["kind"]: row for row in whole["summary"]}
-    fast, stock = rows[steps.ALL], rows[steps.STOCK]
-    ends = [f"{min(row['sampled']):.1%} … {max(row['sampled']):.1%}" for row in (fast, stock)]
-    return [
-        f"{ours['s'] / naive['s']:.2f} × the time of full logits and {ours['s'] / newest['s']:.2f} × that of TRL 1.16, "
-        f"which on a CPU scores all {head['cpu']['cells'][0]['positions']:,} places, with {ours['extra_mib']:.1f} MiB "
-        f"beside the inputs instead of {naive['extra_mib']:.0f} and {newest['extra_mib']:,.0f}",
-        f"{fast['speed']:.1f} × the steps per second of TRL's own trainer ({fast['steps_per_s']:.2f} against "
-        f"{stock['steps_per_s']:.2f}) with {_dead(whole)} of the groups dead, right "
-        f"answers at the end {ends[0]} ({ends[1]})",
-    ]
-
-
 def page(head: dict, whole: dict) -> str:
     """The page: every cell, and what was not measured."""
     cpu, cuda = head["cpu"], head["cuda"]
@@ -95,7 +76,7 @@ def page(head: dict, whole: dict) -> str:
         threads="one thread" if whole["threads"] == 1 else f"{whole['threads']} threads",
         warm_up=whole["warm_up_steps"],
         steps=steps.table(whole["summary"]),
-        dead=_dead(whole),
+        dead=dead_groups(whole),
         card="" if is_measured else "No card was at hand: nothing here has been measured, and nothing is claimed.",
         cuda=report.tables(cuda)
         if is_measured
@@ -104,17 +85,11 @@ def page(head: dict, whole: dict) -> str:
     )
 
 
-def _dead(whole: dict) -> str:
+def dead_groups(whole: dict) -> str:
     """Least and largest share of dead groups in a run of TRL's own trainer."""
     shares = [run["dead_groups"] for run in whole["runs"] if run["kind"] == steps.STOCK]
     return f"{min(shares):.0%} … {max(shares):.0%}"
 
 
-def main() -> None:
-    """Write the page, say the sentences."""
-    files.write_text(PAGE, page(*records()))
-    print(*sentences(*records()), f"wrote {PAGE}", sep="\n")
-
-
 if __name__ == "__main__":
-    main()
+    files.write_text(PAGE, page(*records()))

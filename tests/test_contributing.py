@@ -1,0 +1,185 @@
+"""Every example of CONTRIBUTING.md is performed in a scratch copy of the package, and fails without its change."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NEW = "loss type, loss of your own, reward, explorer, guard, profile, metric, exporter, data set, method".split(", ")
+TINY, TRY = "# The tiny run.", "# Try it"
+RUNNER = """
+import inspect, json, pathlib, sys, traceback
+
+import grpo_nb
+from grpo_nb.kernels import trainer
+
+package, told = pathlib.Path(grpo_nb.__file__).parent, json.loads(pathlib.Path("blocks.json").read_text("utf8"))
+has_own_loss = "own_loss" in inspect.signature(trainer.KernelGRPOTrainer.__init__).parameters
+found, shared = {"package": str(package), "has_own_loss": has_own_loss}, {}
+exec(told.pop("tiny"), shared)
+for name, code in told.items():
+    try:
+        exec(compile(code, name, "exec"), dict(shared))
+        found[name] = ""
+    except Exception:
+        found[name] = traceback.format_exc()
+pathlib.Path("found.json").write_text(json.dumps(found), "utf8")
+"""
+
+
+class Example(NamedTuple):
+    """One section: edits of files, new files, and what must run afterwards."""
+
+    edits: list[tuple[str, str, str]]  # file, text that is there once, text in its place
+    files: dict[str, str]
+    tries: list[str]
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, content) of every fenced block."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def examples(text: str) -> dict[str, Example]:
+    """Heading → its example, of every section `### A …` or `### An …`.
+
+    >>> examples("### A gift\\n```diff\\n--- a.py\\n-old\\n+new\\n```\\n")["gift"].edits
+    [('a.py', 'old\\n', 'new\\n')]
+    """
+    found = {}
+    for heading, body in re.findall(r"^### An? ([^\n]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
+        example = found[heading.partition(",")[0]] = Example([], {}, [])
+        for language, content in blocks(body):
+            first, _, rest = content.partition("\n")
+            if language == "diff":
+                name = first.removeprefix("--- ")
+                example.edits.extend((name, *_before_and_after(hunk)) for hunk in re.split(r"^@@\n", rest, flags=re.M))
+            elif first.startswith(TRY):
+                example.tries.append(content)
+            else:
+                example.files[first.removeprefix("# ")] = rest
+    return found
+
+
+def _before_and_after(hunk: str) -> tuple[str, str]:
+    lines = [line or " " for line in hunk.splitlines()]
+    assert all(line[0] in " +-" for line in lines), f"a line of a diff begins with a blank, + or -: {lines}"
+    return tuple("".join(line[1:] + "\n" for line in lines if line[0] in kinds) for kinds in (" -", " +"))
+
+
+def apply(example: Example, root: Path) -> None:
+    """Make the example's change in a copy of the package.
+
+    Raises: ValueError if a file is not as the example says.
+    """
+    for name, before, after in example.edits:
+        text = (root / name).read_text(encoding="utf8")
+        places = [found.start() for found in re.finditer("^" + re.escape(before), text, re.MULTILINE)]
+        if len(places) != 1:
+            raise ValueError(f"{name} must hold these lines once. Bring CONTRIBUTING.md up to date:\n{before}")
+        text = text[: places[0]] + after + text[places[0] + len(before) :]
+        (root / name).write_text(text, encoding="utf8")
+    for name, text in example.files.items():
+        if (root / name).exists():
+            raise ValueError(f"{name} must be new (got one that is there). Bring CONTRIBUTING.md up to date.")
+        (root / name).write_text(text, encoding="utf8")
+
+
+def copied(folder: Path) -> Path:
+    shutil.copytree(ROOT / "grpo_nb", folder / "grpo_nb", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def verdicts(folder: Path, chosen: dict[str, Example]) -> dict:
+    """`section: number of the block` → the traceback of a block that failed; all of them in one process."""
+    told = {f"{name}: {i}": code for name, example in chosen.items() for i, code in enumerate(example.tries)}
+    (tiny,) = [content for _, content in blocks(TEXT) if content.startswith(TINY)]
+    (folder / "blocks.json").write_text(json.dumps({"tiny": tiny, **told}), encoding="utf8")
+    env = {**os.environ, "PYTHONPATH": str(folder), "GRPO_NB_OUTPUTS": str(folder / "outputs"), "OMP_NUM_THREADS": "1"}
+    env |= {"GRPO_NB_PROFILE": "ci", "GRPO_NB_TRACK": "off", "TQDM_DISABLE": "1"}
+    ran = subprocess.run([sys.executable, "-c", RUNNER], cwd=folder, env=env, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads((folder / "found.json").read_text(encoding="utf8"))
+    assert found.pop("package") == str(folder / "grpo_nb"), "the copy is what was imported"
+    return found
+
+
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+EXAMPLES = examples(TEXT)
+TRIES = [f"{name}: {i}" for name, example in EXAMPLES.items() for i in range(len(example.tries))]
+CHANGES = [name for name in TRIES if EXAMPLES[name.partition(":")[0]].edits or EXAMPLES[name.partition(":")[0]].files]
+NEED_OWN_LOSS = {"loss type: 1", "loss of your own: 0"}
+
+
+def skip_without_own_loss(name: str, found: dict) -> None:
+    if name in NEED_OWN_LOSS and not found["has_own_loss"]:
+        pytest.skip("KernelGRPOTrainer has no switch own_loss yet: it trains with TRL's loss, which knows eight types")
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """What the blocks say where every example's change has been made, all of them in one copy."""
+    folder = copied(tmp_path_factory.mktemp("changed"))
+    for example in EXAMPLES.values():
+        apply(example, folder)
+    return verdicts(folder, EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    return verdicts(copied(tmp_path_factory.mktemp("unchanged")), EXAMPLES)
+
+
+def test_there_is_an_example_of_everything():
+    assert list(EXAMPLES) == NEW
+    assert all(example.tries for example in EXAMPLES.values())
+
+
+@pytest.mark.parametrize("name", TRIES)
+def test_an_example_does_what_it_says(name, changed):
+    skip_without_own_loss(name, changed)
+    assert changed[name] == "", changed[name]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_example_fails_without_its_change(name, unchanged):
+    assert unchanged[name] != ""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_can_be_made_alone(name, tmp_path):
+    """It changes lines that are there, and what is left is formatted and lints clean."""
+    apply(EXAMPLES[name], copied(tmp_path))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for command in (["format", "--check"], ["check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "grpo_nb"]
+        ran = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout
+
+
+def test_a_change_that_does_not_fit_is_refused(tmp_path):
+    (tmp_path / "a.py").write_text("one\ntwo\ntwo\n", encoding="utf8")
+    for edit in [("a.py", "two\n", "three\n"), ("a.py", "four\n", ""), ("a.py", "ne\n", "")]:
+        with pytest.raises(ValueError, match="must hold these lines once"):
+            apply(Example([edit], {}, []), tmp_path)
+    with pytest.raises(ValueError, match="must be new"):
+        apply(Example([], {"a.py": ""}, []), tmp_path)
+    apply(Example([("a.py", "one\n", "zero\n")], {}, []), tmp_path)
+    assert (tmp_path / "a.py").read_text(encoding="utf8") == "zero\ntwo\ntwo\n"
+
+
+def test_the_blocks_are_formatted_as_notebooks_are(tmp_path):
+    """88 columns for what is run, so that it can be pasted into a cell."""
+    for i, (language, content) in enumerate(blocks(TEXT)):
+        if language == "python" and content.startswith((TINY, TRY)):
+            (tmp_path / f"block_{i}.py").write_text(content, encoding="utf8")
+    ruff = [sys.executable, "-m", "ruff", "format", "--diff", "--line-length", "88", "--isolated", str(tmp_path)]
+    ran = subprocess.run(ruff, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
