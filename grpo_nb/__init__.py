@@ -34,4 +34,4 @@ import os
 # (2.8 times on two busy cores). Read when torch is loaded, so it is set here, before that.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

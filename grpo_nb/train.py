@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import filelock
-
 from grpo_nb import data, guards, models, preflight, templates
-from grpo_nb.runs import callbacks, checkpoints, files, fingerprints, resuming, stopping, tracking
+from grpo_nb.runs import checkpoints, files, fingerprints, resuming, stopping, tracking
+
+VERSIONS = "versions.json"  # in the folder of a warm start: what trained it; grpo_nb 0.1.0 wrote none
 
 
 def sft_trainer(
@@ -41,19 +41,16 @@ def sft_trainer(
     Returns: `trl.SFTTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the result.
     """
     config = _config(profile.sft, seed, changes)
-    preflight.check_columns(rows, ["prompt", "completion"], why="SFT")
     watch = guards.watch_of(guard)
-    models.prepare(profile)
+    preflight.check_sft({key: value for key, value in config.items() if key != "output_dir"}, rows, profile)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    preflight.check_keys(config, SFTConfig)
-    preflight.check_values({key: value for key, value in config.items() if key != "output_dir"}, SFTConfig)
     is_unsloths = profile.policy["backend"] == "unsloth"
     policy = models.add_lora(policy, profile, seed=seed) if is_unsloths else models.own_copy(policy)
     trainer = SFTTrainer(
         model=policy,
-        args=SFTConfig(**{"output_dir": _trainer_dir(profile, "sft", run), "disable_tqdm": True, **config}),
+        args=SFTConfig(**_arguments(config, _trainer_dir(profile, "sft", run))),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
@@ -62,7 +59,7 @@ def sft_trainer(
             f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
             "after truncation). Raise it, or drop long rows with data.keep_short."
         )
-    return _with_callbacks(trainer, rows, (), run, watch)
+    return _with_callbacks(trainer, run, watch.callbacks(), _sealer(trainer, rows, (), config))
 
 
 def grpo_trainer(
@@ -104,20 +101,20 @@ def grpo_trainer(
 
     from grpo_nb.kernels import package_loss
 
-    args = GRPOConfig(**{"output_dir": _trainer_dir(profile, "grpo", run), "disable_tqdm": True, **config})
+    args = GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", run)))
     if loss is not None:
         package_loss.check_loss(loss, args)
-    if args.save_strategy == "steps" and args.world_size == 1:
-        checkpoints.check_resumable(args)
     policy = models.add_lora(policy, profile, seed=seed)
     trainer = trainer_class(
         model=policy,
-        reward_funcs=watch.rewards(rewards, differ=report["rewards_differ"]),
+        reward_funcs=watch.rewards(rewards),
         args=args,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
-    return _with_callbacks(trainer, rows, rewards, run, watch, switches=profile.kernels)
+    watching = watch.callbacks(rewards, differ=report["rewards_differ"])
+    sealer = _sealer(trainer, rows, rewards, config, switches=profile.kernels, loss=loss)
+    return _with_callbacks(trainer, run, watching, sealer)
 
 
 def _grpo_class(profile: SimpleNamespace, loss: Callable | None) -> Callable:
@@ -148,21 +145,28 @@ def _config(settings: dict, seed: int, changes: dict) -> dict:
     return {"logging_nan_inf_filter": False, **settings, "seed": seed, **changes}
 
 
+def _arguments(config: dict, folder: str) -> dict:
+    """The arguments of TRL's config class; the sealer removes old checkpoints in the trainer's stead."""
+    return {"output_dir": folder, "disable_tqdm": True, **config, "save_total_limit": None}
+
+
 def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None) -> str:
     return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
 
 
-def _with_callbacks(trainer, rows, rewards, run, watch, *, switches=()):
+def _sealer(trainer, rows, rewards, config: dict, **beside) -> checkpoints.Sealer:
+    tokenizer = trainer.processing_class
+    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, tokenizer, **beside)
+    return checkpoints.Sealer(fingerprint, keep=config.get("save_total_limit"))
+
+
+def _with_callbacks(trainer, run, watching: list, sealer: checkpoints.Sealer):
     """Metrics first, so that a step is on the disk before a guard objects to it; seals last, of what passed."""
     from transformers.trainer_callback import PrinterCallback
 
     # It prints every log as a dict; metrics.jsonl and the live table say it better.
     trainer.remove_callback(PrinterCallback)
-    fingerprint = fingerprints.fingerprint(trainer.args, rows, rewards, trainer.model, trainer.processing_class)
-    fingerprint["switch"] = dict(switches)
-    sealer = checkpoints.Sealer(fingerprint, keep=trainer.args.save_total_limit)
-    trainer.args.save_total_limit = None
-    for callback in [*(run.callbacks() if run else ()), *watch.callbacks(), sealer]:
+    for callback in [*(run.callbacks() if run else ()), *watching, sealer]:
         trainer.add_callback(callback)
     return trainer
 
@@ -181,62 +185,13 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
         fresh: leave what is there (it is kept as `trainer.previous`) and start at the beginning.
     Returns: `transformers.trainer_utils.TrainOutput`; `trainer.state.global_step` says how far it came.
     Raises: ValueError if the settings cannot be resumed equally, or if the run that was cut had other settings, rows,
-        rewards, weights or library versions; OSError if the disk is full or read-only; whatever a guard raises.
+        rewards, weights or versions, or if its checkpoints will not fit on the disk; OSError if the disk is full or
+        read-only all the same; whatever a guard raises.
     """
+    sealer = checkpoints.sealer_of(trainer)
     folder = Path(trainer.args.output_dir)
-    with _lock(folder):
-        return _train(trainer, folder, stopping.Stopper(minutes), fresh)
-
-
-def _lock(folder: Path):
-    """The lock file beside a trainer's folder, held; the system frees it when the process ends, however it ends."""
-    lock = filelock.FileLock(folder.with_name(folder.name + ".lock"), blocking=False)
-    try:
-        return lock.acquire()
-    except filelock.Timeout as error:
-        # On a disk without locks, filelock takes a file for one, which stays if its machine is lost.
-        lost = f" If its machine is lost, delete {lock.lock_file}." if isinstance(lock, filelock.SoftFileLock) else ""
-        raise ValueError(
-            f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
-            f"notebook or terminal it is in, or give this run another name.{lost}"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        raise OSError(
-            f"a run must be able to lock a file beside its checkpoints (got {error!r} for {lock.lock_file}). "
-            "Set GRPO_NB_OUTPUTS to a folder on a local disk."
-        ) from error
-
-
-def _train(trainer, folder: Path, stopper: stopping.Stopper, fresh: bool):
-    checkpoints.check_resumable(trainer.args)
-    sealer = next(c for c in trainer.callback_handler.callbacks if isinstance(c, checkpoints.Sealer))
-    sealer.fingerprint["setting"] = fingerprints.settings(trainer.args)
-    found, is_finished = (None, False) if fresh else resuming.to_resume(folder, sealer.fingerprint)
-    sealer.check_trainer(trainer, found)
-    if is_finished:
-        return resuming.load_finished(trainer, found)
-    if found is None:
-        resuming.set_all_aside(folder)
-    else:
-        resuming.restore_token_count(trainer, found)
-    helpers = [stopper, resuming.Restorer(found)] if found else [stopper]
-    for helper in helpers:
-        trainer.add_callback(helper)
-    try:
-        with stopper.catching_interrupts():
-            result = trainer.train(resume_from_checkpoint=str(found) if found else None)
-    except BaseException as error:
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, callbacks.Callback):
-                callback.on_stop(error)
-        if trouble := resuming.disk_trouble(error, folder, sealer.step):
-            raise trouble from error
-        raise
-    finally:
-        for helper in helpers:
-            trainer.remove_callback(helper)
-    stopper.say_why(trainer.state)
-    return result
+    with resuming.lock(folder):
+        return resuming.train(trainer, sealer, stopping.Stopper(minutes), fresh=fresh)
 
 
 def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, seed: int = 0, run=None):
@@ -250,18 +205,13 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         run: a `tracking.Run` for the metrics; None logs to the run "sft".
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
-    models.prepare(profile)
-    from trl import GRPOConfig, SFTConfig
-
-    preflight.check_keys(profile.sft, SFTConfig)
-    preflight.check_values(profile.sft, SFTConfig)
-    preflight.check_keys(profile.grpo, GRPOConfig)  # a slip there should not cost an SFT run
-    preflight.batch_numbers(profile.grpo)
-    preflight.check_values(profile.grpo, GRPOConfig, context=profile.policy["max_seq_length"])
+    preflight.check_settings(profile.sft, profile, stage="sft")
+    preflight.check_settings(profile.grpo, profile)  # a slip there should not cost an SFT run
     rows = trace_rows(profile, seed=seed) if rows is None else rows
     preflight.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)
     if not path.exists():
+        print(_written_by_others(path.parent), end="")
         policy, tokenizer = models.load_policy(profile, rows, seed=seed)
         prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
         prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
@@ -272,10 +222,24 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         with files.replacing(path) as draft:
             trainer.model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
+            files.write_text(draft / VERSIONS, json.dumps(fingerprints.versions(), indent=1))
         shutil.rmtree(unfinished, ignore_errors=True)
         if profile.policy["backend"] == "unsloth":
             return trainer.model, tokenizer  # vLLM is already up; loading an 8B model twice would not fit
     return models.load_policy(profile, path=path)
+
+
+def _written_by_others(folder: Path) -> str:
+    """A line where all warm starts in a folder were written by other versions of grpo_nb; else empty."""
+    ours, written = fingerprints.versions()["grpo_nb"], set()
+    for start in folder.glob("warm_start-" + 10 * "[0-9a-f]"):
+        file = start / VERSIONS
+        written.add(json.loads(file.read_text(encoding="utf8"))["grpo_nb"] if file.exists() else "0.1.0")
+    if not written or ours in written:
+        return ""
+    return (
+        f"SFT trains anew: the warm starts in {folder} are of grpo_nb {', '.join(sorted(written))}, this is {ours}.\n"
+    )
 
 
 def trace_rows(profile: SimpleNamespace, *, seed: int = 0) -> list[dict]:

@@ -19,7 +19,7 @@ from accelerate.data_loader import prepare_data_loader
 from test_errata_advanced_rl import EXAMPLE_1
 from test_preflight_settings import suggestions
 from torch.utils.data import DataLoader
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import RepeatSampler
 
@@ -35,6 +35,11 @@ def flow_of(num_prompts: int = 8, **settings) -> list:
     """Per micro-step: the slices, the optimizer step that it completes, the staleness."""
     steps = batchflow.plan(num_prompts, shuffle=False, **settings).micro_steps
     return [(step.slices, step.optimizer_update, step.staleness) for step in steps]
+
+
+def test_defaults_are_trls():
+    fields = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+    assert {name: fields[name] for name in arithmetic.DEFAULTS} == arithmetic.DEFAULTS
 
 
 # Golden.

@@ -101,7 +101,7 @@ def test_reward_models_are_passed_through():
     module = torch.nn.Linear(1, 1)
     watch = guards.Watch()
     guarded = watch.rewards(["some/path", module, check])
-    assert guarded[:2] == ["some/path", module] and guarded[2] is not check and watch.has_reward_models
+    assert guarded[:2] == ["some/path", module] and guarded[2] is not check
 
 
 # --- The dry run
@@ -341,20 +341,18 @@ def grpo_log(reward=1.0, std=1.0, **changes):
 
 
 def read_logs(logs, policy="stop", *, args=ARGS, every=1, history=(), differ=False):
-    """Feed fake logs to the listener; log["gradient"] says whether the update's gradient was other than zero.
+    """Feed fake logs to the callback; log["gradient"] says whether the update's gradient was other than zero.
 
     Returns: step → message of the guards, at most one under "stop"; the watch.
     """
     watch = guards.Watch(policy)
-    watch.rewards_differ = differ
-    gradients = updates.Gradients(watch)
-    listener = signals.Signals(watch, gradients)
-    listener.on_train_begin(args, SimpleNamespace(log_history=list(history)), None, model=MODEL)
+    _, gradients, callback = watch.callbacks([check], differ=differ)
+    callback.on_train_begin(args, SimpleNamespace(log_history=list(history)), None, model=MODEL)
     for i, log in enumerate(logs, 1):
         for _ in range(every):
             gradients.zero.see(not log.get("gradient", True))
         try:
-            listener.on_log(args, SimpleNamespace(global_step=i * every), None, logs=log, model=MODEL)
+            callback.on_log(args, SimpleNamespace(global_step=i * every), None, logs=log, model=MODEL)
         except ValueError as stop:
             return {i * every: str(stop)}, watch
     return {}, watch
@@ -374,7 +372,7 @@ def test_a_constant_reward_stops_after_three_batches():
     assert list(messages) == [3], "rounding is no difference"
 
 
-def test_a_reward_that_tells_fakes_apart_may_be_constant_for_longer():
+def test_a_reward_that_distinguishes_fakes_may_be_constant_for_longer():
     """With few completions a hard task is all wrong for some batches: three prove nothing, ten do."""
     assert list(read_logs([grpo_log(0.0, 0.0)] * 20, differ=True)[0]) == [10]
     assert_passes([grpo_log(0.0, 0.0)] * 9 + [grpo_log(0.3, 0.2, gradient=True)] * 5, differ=True)
@@ -504,13 +502,14 @@ def test_skipping_counts_every_log(capsys):
 
 
 def test_a_reward_models_infinity_is_found_in_the_log():
-    watch = guards.Watch()
-    watch.rewards(["a/reward/model"])
-    listener = signals.Signals(watch, updates.Gradients(watch))
-    listener.on_train_begin(ARGS, SimpleNamespace(log_history=[]), None, model=MODEL)
+    *_, callback = guards.Watch().callbacks(["a/reward/model"])
+    *_, of_functions = guards.Watch().callbacks([check])
+    for one in (callback, of_functions):
+        one.on_train_begin(ARGS, SimpleNamespace(log_history=[]), None, model=MODEL)
     for reward in (INF, None, 1e38):
+        of_functions.on_log(ARGS, SimpleNamespace(global_step=1), None, logs=grpo_log(reward), model=MODEL)
         with pytest.raises(ValueError, match=r"a batch must have a reward, within ±1e\+06"):
-            listener.on_log(ARGS, SimpleNamespace(global_step=1), None, logs=grpo_log(reward), model=MODEL)
+            callback.on_log(ARGS, SimpleNamespace(global_step=1), None, logs=grpo_log(reward), model=MODEL)
 
 
 # --- Oracle: inside TRL's trainers
@@ -728,35 +727,35 @@ def test_a_skipped_gradient_leaves_weights_and_moments_alone(small):
 
 def test_infinite_gradients_under_a_scaler_are_the_scalers_business():
     watch, model = guards.Watch(), torch.nn.Linear(2, 1)
-    listener = updates.Gradients(watch)
+    callback = updates.Gradients(watch)
     state = SimpleNamespace(global_step=0)
-    listener.on_train_begin(None, state, None, model=model)
+    callback.on_train_begin(None, state, None, model=model)
     (model(torch.ones(1, 2)) * INF).sum().backward()
-    listener.on_pre_optimizer_step(None, state, None, model=model, optimizer=SimpleNamespace(scaler=object()))
+    callback.on_pre_optimizer_step(None, state, None, model=model, optimizer=SimpleNamespace(scaler=object()))
     assert model.weight.grad is not None and not watch.counts["gradients"]
     (model(torch.ones(1, 2)) * INF).sum().backward()
     with pytest.raises(ValueError, match="every gradient must be finite"):
-        listener.on_pre_optimizer_step(None, state, None, model=model, optimizer=SimpleNamespace(scaler=None))
-    listener.on_stop(ValueError())
+        callback.on_pre_optimizer_step(None, state, None, model=model, optimizer=SimpleNamespace(scaler=None))
+    callback.on_stop(ValueError())
     assert hooks(model) == 0
 
 
 def test_a_scaler_that_leaves_out_every_update_is_stopped():
     """A scale of 2¹⁶ that is halved each time is below 1 after 17; a gradient that is infinite then is no overflow."""
     watch, model = guards.Watch(), torch.nn.Linear(2, 1)
-    listener, state = updates.Gradients(watch), SimpleNamespace(global_step=0)
-    listener.on_train_begin(None, state, None, model=model)
+    callback, state = updates.Gradients(watch), SimpleNamespace(global_step=0)
+    callback.on_train_begin(None, state, None, model=model)
 
     def update(value):
         (model(torch.ones(1, 2)) * value).sum().backward()
-        listener.on_pre_optimizer_step(None, state, None, model=model, optimizer=SimpleNamespace(scaler=object()))
+        callback.on_pre_optimizer_step(None, state, None, model=model, optimizer=SimpleNamespace(scaler=object()))
 
     for value in [INF] * 19 + [1.0] + [INF] * 19:
         update(value)
         model.zero_grad()
     with pytest.raises(ValueError, match="every gradient must be finite"):
         update(INF)
-    listener.on_stop(ValueError())
+    callback.on_stop(ValueError())
 
 
 @pytest.mark.parametrize("policy", guards.watch.CHOICES)

@@ -31,7 +31,7 @@ def upward_imports(source: str, floor: str) -> list[str]:
         if not isinstance(node, ast.ImportFrom) or not (node.level or (node.module or "").startswith("grpo_nb")):
             continue
         package = (node.module or "").removeprefix("grpo_nb").removeprefix(".")  # "" for `from grpo_nb import …`
-        names = [package.split(".")[0]] if package else [alias.name for alias in node.names]
+        names = [package.split(".")[0]] if package else [a.name for a in node.names if a.name != "__version__"]
         if node.level:
             wrong.append("a relative import: write `from grpo_nb import …`")
         elif package and package.split(".")[0] != floor and not (PACKAGE / package.split(".")[0]).is_dir():

@@ -555,7 +555,10 @@ def budget_with(lora: dict | None = ALL, **settings) -> memory.Budget:
         (lambda: memory.what_fits(9, memory.Speed(0.0, 0.0), LLAMA, [{}], prompt_tokens=1), r"got 0.0 s and 0.0 op"),
         (lambda: memory.seconds_per_step(0, memory.Speed(0.0, 1.0)), r"operations must be positive.*\(got 0\)"),
         (lambda: memory.steps_in(NAN, 1.0, memory.Speed(0.0, 1.0)), r"must not be negative, and finite \(got nan\)"),
-        (lambda: memory.budget(LLAMA, {}, prompt_tokens=1, backend="jax"), r'"trl" or "unsloth" \(got \'jax\'\)'),
+        (
+            lambda: memory.budget(LLAMA, {}, prompt_tokens=1, backend="jax"),
+            r"trl or unsloth \(got 'jax'\)\. Try backend = 'trl'",
+        ),
         (lambda: memory.step_work(LLAMA, {}, prompt_tokens=1, completion_tokens=0), r"at least one token each"),
         (lambda: memory.calibrate((1.0, 2.0), (3.0, 2.0)), r"more work must take longer .*Measure after a warm-up"),
         (lambda: memory.calibrate((0.0, 2.0), (3.0, 2.0)), r"must be positive.*Measure again"),

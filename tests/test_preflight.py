@@ -127,9 +127,8 @@ def test_preflight_reports_the_arithmetic(profile, rows):
 def test_steps_per_epoch_are_the_trainers(profile, rows, tiny):
     """…also where prompts are left over, batches are accumulated, and every generation is used twice."""
     changes = {"gradient_accumulation_steps": 5, "steps_per_generation": 2, "num_iterations": 2, "max_steps": -1}
-    trainer = train.grpo_trainer(
-        *tiny, prompts(rows[:15]), [rewards.check_answer], profile, **changes, num_train_epochs=1
-    )
+    changes |= {"num_train_epochs": 1}
+    trainer = train.grpo_trainer(*tiny, prompts(rows[:15]), [rewards.check_answer], profile, **changes)
     batches = len(trainer.get_train_dataloader())
     report = preflight.check({**profile.grpo, **changes}, prompts(rows[:15]))
     assert batches == 12 and report["optimizer_steps_per_epoch"] == -(-batches // 5) == 3
@@ -220,7 +219,7 @@ def test_text_prompts_are_sampled_as_text(profile, rows, tiny):
     assert report["alive_share"] > 0.5
 
 
-def test_few_lively_prompts_are_told_of(profile, rows, tiny):
+def test_few_lively_prompts_are_reported(profile, rows, tiny):
     policy, tokenizer = tiny
     first = prompts(rows)[: difficulty.DRAWN_PROMPTS]  # all of them are sampled
 

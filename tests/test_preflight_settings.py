@@ -11,8 +11,8 @@ import re
 import pytest
 from trl import GRPOConfig, GRPOTrainer, SFTConfig
 
-from grpo_nb import preflight, profiles, rewards, train
-from grpo_nb.preflight import disk, keys, processes, rules, values
+from grpo_nb import losses, memory, preflight, profiles, rewards, train
+from grpo_nb.preflight import bounds, disk, keys, processes, rules, values
 from tools.pages import refusals
 
 CI = profiles.current("ci").grpo
@@ -140,7 +140,7 @@ def test_every_suggested_value_is_accepted():
 
 def test_what_trl_refuses_is_refused_here_too():
     """Each field that we judge, with each of fourteen values: TRL's own refusals are a part of ours."""
-    judged = {*values.RANGES, *values.CHOICES, "lr_scheduler_type", "optim", "save_strategy", "eval_strategy"}
+    judged = {*bounds.RANGES, *values.CHOICES, "lr_scheduler_type", "optim", "save_strategy", "eval_strategy"}
     refused = 0
     for key in judged:
         for value in WRONG:
@@ -162,8 +162,28 @@ def test_the_choices_are_those_of_trls_source():
         r"self\.(?:importance_sampling_level|vllm_importance_sampling_mode) (?:==|in) (.+?)[:)]", source
     )
     named = set(re.findall(r'"(\w+)"', " ".join(compared)))
-    ours = {c for key in values.CHOICES if key != "vllm_mode" for c in values.CHOICES[key] if isinstance(c, str)}
-    assert named == ours
+    keys_of_trl = {*values.CHOICES, "loss_type"} - {"vllm_mode"}
+    assert named == {c for key in keys_of_trl for c in values.choices(key) if isinstance(c, str)}
+
+
+def test_the_loss_types_are_those_of_losses(monkeypatch):
+    monkeypatch.setattr(losses, "LOSS_TYPES", (*losses.LOSS_TYPES, "mine"))
+    check({**CI, "loss_type": "mine"})
+    with pytest.raises(ValueError, match=r"loss_type must be one of grpo, .*, mine \(got 'min'\)\. Try .* = 'mine'"):
+        check({**CI, "loss_type": "min"})
+
+
+@pytest.mark.parametrize(
+    ("bound", "words", "legal", "illegal"),
+    [
+        (bounds.Bound(above=0, at_most=1), "above 0 and at most 1", [1e-9, 1], [0, -1, 1.01, math.nan, math.inf]),
+        (bounds.Bound(at_least=0, below=1), "at least 0 and below 1", [0, 0.99], [-1e-9, 1]),
+        (bounds.Bound(at_least=1, exactly=-1, why="for x"), "-1 or at least 1, for x", [-1, 1, 7], [0, -2, math.inf]),
+    ],
+)
+def test_a_bound_holds_what_it_says(bound, words, legal, illegal):
+    assert str(bound) == words
+    assert all(map(bound.holds, legal)) and not any(map(bound.holds, illegal))
 
 
 def test_bitsandbytes_optimizers_are_those_of_transformers():
@@ -273,7 +293,21 @@ def test_too_few_prompts_for_a_batch(settings, prompts, advice):
 @pytest.mark.parametrize(("name", "parameters"), [("t4", 33_030_144), ("a100", 87_293_952)])
 def test_adapters_of_the_gpu_profiles(name, parameters):
     """Worked by hand for t4, r = 16: q and o 2560 + 4096, k and v 2560 + 1024, three of 2560 + 9728; × 36 layers."""
-    assert disk.adapter_parameters(profiles.current(name)) == parameters
+    profile = profiles.current(name)
+    assert memory.adapter_parameters(disk.policy_config(profile.policy), profile.lora) == parameters
+
+
+def test_a_model_is_looked_up_by_its_name_and_one_that_is_unknown_counts_as_8b():
+    assert disk.policy_config({"model_name": "unsloth/Qwen3-14B"}) == memory.MODELS["Qwen3-14B"]
+    assert disk.policy_config({"model_name": "me/mine"}) == memory.MODELS["Qwen3-8B"]
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "lm_head"], r".*_proj"])
+def test_targets_that_only_peft_knows_count_as_all_of_them(targets):
+    profile = profiles.current("t4")
+    bound = preflight.checkpoint_bytes(profile)
+    profile.lora["target_modules"] = targets
+    assert preflight.checkpoint_bytes(profile) == bound
 
 
 def test_a_checkpoint_that_was_written_is_below_the_bound_and_above_half_of_it(profile, rows, tiny):
@@ -284,7 +318,7 @@ def test_a_checkpoint_that_was_written_is_below_the_bound_and_above_half_of_it(p
     written = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
     assert preflight.checkpoint_bytes(profile) / 2 < written < preflight.checkpoint_bytes(profile)
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    assert disk.adapter_parameters(profile) == trained
+    assert memory.adapter_parameters(disk.policy_config(profile.policy), profile.lora) == trained
 
 
 @pytest.mark.parametrize(
@@ -296,6 +330,7 @@ def test_a_checkpoint_that_was_written_is_below_the_bound_and_above_half_of_it(p
         ({"max_steps": 24, "save_steps": 1, "save_total_limit": 2}, 3),  # two, and the one being written
         ({"save_strategy": "epoch"}, 3),
         ({"save_strategy": "no", "max_steps": 24}, 0),
+        ({"max_steps": 501}, 2),  # TRL saves at 500
     ],
 )
 def test_checkpoints_at_once(settings, many):
@@ -312,3 +347,51 @@ def test_a_run_that_the_disk_cannot_hold_is_refused(profile, tmp_path):
     )
     for proposed in suggestions(sentence):
         preflight.check_disk({**settings, **proposed}, profile, updates=8, folder=tmp_path)
+
+
+# Checkpoints.
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"num_iterations": 3}, r"save_steps must be a multiple of 3: .* \(got 8\)\. Try save_steps = 9"),
+        ({"logging_steps": 5}, r"save_steps must be a multiple of 5: .* \(got 8\)\. Try save_steps = 10"),
+        ({"save_steps": 0.25}, r"must be whole numbers of steps where a run is to be resumed \(got 1 and 0.25\)"),
+        ({"save_only_model": True}, "save_only_model must be False"),
+        ({"gradient_accumulation_steps": 2, "steps_per_generation": 6}, "save_steps must be a multiple of 3"),
+    ],
+)
+def test_what_no_run_could_go_on_from_is_refused_with_the_settings(settings, sentence, monkeypatch):
+    """The ci profile saves every 8 steps and logs each."""
+    with pytest.raises(ValueError, match=sentence) as error:
+        preflight.check_settings({**CI, **settings})
+    for proposed in suggestions(str(error.value)):
+        preflight.check_settings({**CI, **settings, **proposed})
+    if "save_steps" not in settings:
+        preflight.check_settings({**CI, **settings, "save_strategy": "no"})
+        monkeypatch.setenv("WORLD_SIZE", "2")  # to be trained in one go: several processes cannot be resumed
+        preflight.check_settings({**CI, **settings})
+
+
+def test_checkpoints_of_sft_are_judged_too():
+    preflight.check_settings(profiles.current("ci").sft, stage="sft")
+    with pytest.raises(ValueError, match=r"save_steps must be a multiple of 7.*\(got 150\)\. Try save_steps = 147"):
+        preflight.check_settings({**profiles.current("ci").sft, "logging_steps": 7}, stage="sft")
+
+
+def test_epochs_that_end_within_a_generation_are_seen_before_a_model_loads(profile, rows):
+    """15 prompts, 4 a generation: 3 rounds of 4 micro-steps, of which an update takes 5: 3 updates an epoch."""
+    changes = {"gradient_accumulation_steps": 5, "steps_per_generation": 2, "num_iterations": 2, "max_steps": 24}
+    settings = {**profile.grpo, **changes, "save_steps": 4}
+    prompts = refusals.good_rows()[0]
+    with pytest.raises(ValueError, match=r"an epoch has 3 steps, a generation 4\)\. Try save_steps = 12"):
+        preflight.check(settings, prompts[:15])
+    preflight.check({**settings, "save_steps": 12}, prompts[:15])
+
+
+def test_the_group_to_evaluate_is_shared_by_the_processes(monkeypatch):
+    settings = {**CI, "eval_strategy": "steps", "per_device_eval_batch_size": 4}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    preflight.check_values(settings, GRPOConfig, has_eval_data=True)
+    monkeypatch.setattr(processes, "launched", lambda: 3)
+    with pytest.raises(ValueError, match=r"\(got 12, 8\)"):
+        preflight.check_values(settings, GRPOConfig, has_eval_data=True)

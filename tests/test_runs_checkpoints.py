@@ -4,11 +4,10 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from grpo_nb import train
+from grpo_nb import data, train
 from grpo_nb.runs import checkpoints
 from tests import small_runs
 
@@ -139,50 +138,17 @@ def test_old_checkpoints_go_by_step_whatever_the_clock_says(small_policy, cut, t
     assert left == ["checkpoint-4", "checkpoint-6"]
 
 
-def args(**changes) -> SimpleNamespace:
-    usual = {
-        "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1, "logging_steps": 1,
-        "save_strategy": "steps", "save_steps": 10, "save_only_model": False, "save_total_limit": 2,
-        "sync_ref_model": False, "world_size": 1,
-    }  # fmt: skip
-    return SimpleNamespace(**{**usual, **changes})
+def test_a_trainer_that_was_made_elsewhere_is_refused(profile, rows, tiny):
+    trainer = train.sft_trainer(*tiny, data.sft_rows(rows, system_prompt="Add."), profile)
+    assert isinstance(checkpoints.sealer_of(trainer), checkpoints.Sealer)
+    trainer.remove_callback(checkpoints.Sealer)
+    for other, name in [(trainer, "SFTTrainer"), (tiny[0], "Qwen3ForCausalLM"), (None, "NoneType")]:
+        with pytest.raises(ValueError, match=rf"needs a trainer from train.grpo_trainer .* \(got {name} without"):
+            train.resume_or_start(other)
 
 
-@pytest.mark.parametrize(
-    ("steps_per_generation", "num_iterations", "accumulation", "cycle"),
-    [(1, 1, 1, 1), (1, 2, 1, 2), (4, 1, 1, 4), (4, 1, 2, 2), (4, 3, 4, 3), (2, 1, 4, 1), (2, 1, 3, 2)],
-)
-def test_generation_cycle(steps_per_generation, num_iterations, accumulation, cycle):
-    """By hand: a generation feeds S × μ micro-steps, an update takes A; both end together after lcm / A updates."""
-    settings = args(
-        steps_per_generation=steps_per_generation,
-        num_iterations=num_iterations,
-        gradient_accumulation_steps=accumulation,
-    )
-    assert checkpoints.generation_cycle(settings) == cycle
-
-
-def test_a_run_can_be_cut_where_generation_and_log_line_end():
-    settings = args(num_iterations=2, logging_steps=3)
-    cuts = [step for step in range(1, 19) if checkpoints.can_cut(settings, step, updates_per_epoch=100)]
-    assert cuts == [6, 12, 18]
-    short = args(num_iterations=2)  # an epoch of five updates: the cycle starts anew with each
-    assert [s for s in range(1, 11) if checkpoints.can_cut(short, s, updates_per_epoch=5)] == [2, 4, 5, 7, 9, 10]
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"save_strategy": "no"}, r"save_strategy must be 'steps'.*\(got 'no'\)\. Try save_strategy='steps'"),
-        ({"num_iterations": 3}, r"save_steps must be a multiple of 3: .* \(got 10\)\. Try save_steps=9"),
-        ({"logging_steps": 4}, r"save_steps must be a multiple of 4: .* \(got 10\)\. Try save_steps="),
-        ({"save_only_model": True}, "save_only_model must be False"),
-        ({"logging_steps": 0.5}, r"must be whole numbers of steps .*\(got 0.5 and 10\)"),
-        ({"sync_ref_model": True}, "sync_ref_model must be False"),
-        ({"world_size": 2}, "must be one process"),
-    ],
-)
-def test_what_cannot_resume_equally_is_refused(changes, sentence):
-    checkpoints.check_resumable(args())
-    with pytest.raises(ValueError, match=sentence):
-        checkpoints.check_resumable(args(**changes))
+def test_the_trainer_itself_removes_no_checkpoint(small_policy, tmp_path, monkeypatch):
+    """It would, before the new one is sealed."""
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
+    trainer, _ = small_runs.trainer_of(small_policy)
+    assert trainer.args.save_total_limit is None and checkpoints.sealer_of(trainer).keep == 2

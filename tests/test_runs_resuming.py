@@ -1,7 +1,12 @@
 """Resumed, refused, interrupted, out of time, finished: what `train.resume_or_start` does and says."""
 
+import errno
+import hashlib
+import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,9 +16,10 @@ import filelock
 import pytest
 import torch
 
+import grpo_nb
 from benchmarks import survival
 from grpo_nb import data, train
-from grpo_nb.runs import callbacks, checkpoints, stopping, tracking
+from grpo_nb.runs import callbacks, checkpoints, fingerprints, resuming, stopping, tracking
 from tests import small_runs
 
 
@@ -64,7 +70,18 @@ def test_other_rows_or_rewards_or_libraries_are_refused_too(small_policy, monkey
             train.resume_or_start(small_runs.trainer_of(small_policy)[0])
 
 
-def test_another_machine_is_told_not_refused(small_policy, monkeypatch, capsys):
+def test_another_loss_of_ones_own_is_refused(small_policy):
+    def weighted(by):
+        return lambda logps, old_logps, advantages, mask, **settings: -by * logps * advantages
+
+    small_runs.die_at(small_runs.trainer_of(small_policy, loss=weighted(1))[0], 5)
+    for other in (weighted(2), None):
+        with pytest.raises(ValueError, match=r"steps, changed: code of loss <lambda>\)\. Restore that"):
+            train.resume_or_start(small_runs.trainer_of(small_policy, loss=other)[0])
+    train.resume_or_start(small_runs.trainer_of(small_policy, loss=weighted(1))[0])
+
+
+def test_another_machine_is_named_not_refused(small_policy, monkeypatch, capsys):
     small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
     monkeypatch.setattr(
         "grpo_nb.runs.fingerprints.machine", lambda: {"processor": "abacus", "gpu": "none", "threads": 1}
@@ -87,14 +104,108 @@ def test_it_goes_on_with_the_threads_with_which_it_began(small_policy, capsys):
     assert "Goes on from checkpoint-4 of 6 steps.\n" in capsys.readouterr().out
 
 
+def test_saying_where_it_goes_on_changes_nothing(monkeypatch):
+    """The number of threads is set by a function of its own, where this machine has as many."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    before = torch.get_num_threads()
+    machine = {**fingerprints.machine(), "threads": 2 if before == 1 else 1}
+    try:
+        resuming.goes_on(Path("checkpoint-4"), {"max_steps": 6, "machine": machine})
+        assert torch.get_num_threads() == before
+        resuming.set_threads(machine)
+        assert torch.get_num_threads() == machine["threads"]
+        resuming.set_threads({"threads": 3})
+        assert torch.get_num_threads() == machine["threads"]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_seal_of_another_schema_is_refused_not_set_aside(small_policy, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "SCHEMA", 2)
+        patch.setattr("grpo_nb.runs.fingerprints.__version__", "9.0.0")
         trainer, _ = small_runs.trainer_of(small_policy)
         small_runs.die_at(trainer, 5)
-    with pytest.raises(ValueError, match="got a seal of schema 2, not 1"):
+    sentence = rf"\(got schema 2, written by grpo_nb 9\.0\.0; this is grpo_nb {re.escape(grpo_nb.__version__)}\)"
+    with pytest.raises(ValueError, match=sentence):
         train.resume_or_start(small_runs.trainer_of(small_policy)[0])
     assert len(checkpoints.all_checkpoints(Path(trainer.args.output_dir))) == 2
+
+
+def seal_as_0_1_0_did(folder: Path, *, max_steps: int) -> None:
+    """The seal that grpo_nb 0.1.0 wrote into a checkpoint, by hand: neither code nor rewards are today's."""
+    files = sorted(path for path in folder.iterdir() if path.name != "seal.json")
+    content = {
+        "schema": 1,
+        "step": int(folder.name.removeprefix("checkpoint-")),
+        "max_steps": max_steps,
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in files
+        },
+        "fingerprint": {
+            "setting": {"learning_rate": 0.0005, "max_steps": max_steps},
+            "code of reward": {"1. variety": "0123456789abcdef"},
+            "version": {"python": "3.11.15", "grpo_nb": "0.1.0", "trl": "1.14.2"},
+            "switch": {"linear_head": True},
+        },
+        "machine": {"processor": "x86_64 AVX512", "gpu": "none", "threads": 1},
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (folder / "seal.json").write_text(json.dumps({**content, "sha256": digest}, indent=1))
+
+
+@pytest.fixture
+def by_0_1_0(small_policy):
+    """The folder of a run's checkpoints 2 and 4, with seals of grpo_nb 0.1.0: folder(max_steps)."""
+    trainer, _ = small_runs.trainer_of(small_policy)
+    small_runs.die_at(trainer, 5)
+
+    def folder(max_steps: int) -> Path:
+        for checkpoint in checkpoints.all_checkpoints(Path(trainer.args.output_dir)):
+            seal_as_0_1_0_did(checkpoint, max_steps=max_steps)
+        return Path(trainer.args.output_dir)
+
+    return folder
+
+
+def test_a_run_that_an_older_version_began_is_refused_in_one_sentence(small_policy, uninterrupted, by_0_1_0):
+    folder = by_0_1_0(max_steps=6)
+    trainer, run = small_runs.trainer_of(small_policy)
+    with pytest.raises(ValueError) as error:
+        train.resume_or_start(trainer)
+    assert str(error.value) == (
+        "a run must be finished by the version of grpo_nb that began it (got checkpoint-4 of 6 steps, written by "
+        f"grpo_nb 0.1.0; this is grpo_nb {grpo_nb.__version__}). Install grpo_nb 0.1.0 to go on, or start anew with "
+        "train.resume_or_start(trainer, fresh=True)."
+    )
+    assert [path.name for path in checkpoints.all_checkpoints(folder)] == ["checkpoint-2", "checkpoint-4"]
+    train.resume_or_start(trainer, fresh=True)
+    assert small_runs.curve(run) == uninterrupted[1]
+
+
+def test_a_run_that_an_older_version_finished_makes_room_and_is_kept(small_policy, uninterrupted, by_0_1_0, capsys):
+    folder = by_0_1_0(max_steps=4)
+    trainer, run = small_runs.trainer_of(small_policy)
+    train.resume_or_start(trainer)
+    assert (
+        f"Changed since the finished run (version grpo_nb: 0.1.0 → {grpo_nb.__version__}): it is kept as "
+        "trainer.previous, a new one starts." in capsys.readouterr().out
+    )
+    assert (folder.with_name("trainer.previous") / "checkpoint-4" / "seal.json").exists()
+    assert small_runs.curve(run) == uninterrupted[1]
+
+
+def test_metrics_of_an_older_version_are_read(tmp_path):
+    """Lines of a run of grpo_nb 0.1.0, cut short."""
+    lines = (
+        '{"schema": 1, "step": 1, "loss": 0.5, "kl": null}\n{"schema": 1, "step": 2, "loss": 0.25}\n{"schema": 1, "st'
+    )
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    assert tracking.read_jsonl(tmp_path / "metrics.jsonl") == [
+        {"step": 1, "loss": 0.5, "kl": None},
+        {"step": 2, "loss": 0.25},
+    ]
 
 
 HOLDER = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]): print(1, flush=True); time.sleep(60)"
@@ -143,6 +254,21 @@ def test_a_changed_setting_after_the_trainer_was_made_is_seen(small_policy):
     trainer.args.learning_rate = 1e-4
     with pytest.raises(ValueError, match="setting learning_rate: 0.0005 → 0.0001"):
         train.resume_or_start(trainer)
+
+
+def test_a_changed_save_steps_is_judged_by_the_trainers_own_epoch(small_policy):
+    """16 rounds of 4 micro-steps, 5 an update: 13 updates an epoch, a generation of 4; preflight counts the same."""
+    changes = {"gradient_accumulation_steps": 5, "steps_per_generation": 2, "num_iterations": 2, "max_steps": 20}
+    sentence = (
+        r"\(got save_steps = 4, and step 16 is none: an epoch has 13 steps, a generation 4\)\. Try save_steps = 12"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        small_runs.trainer_of(small_policy, **changes, save_steps=4)
+    trainer, _ = small_runs.trainer_of(small_policy, **changes, save_steps=20)
+    trainer.args.save_steps = 4
+    with pytest.raises(ValueError, match=sentence):
+        train.resume_or_start(trainer)
+    assert trainer.state.global_step == 0
 
 
 def test_a_torn_line_of_the_metrics_is_mended_from_the_checkpoint(small_policy, uninterrupted):
@@ -306,14 +432,50 @@ def test_interrupts_are_left_alone_outside_the_main_thread():
     assert seen == [signal.default_int_handler]
 
 
-def test_every_listener_hears_of_an_exception(small_policy):
-    heard = []
+def test_every_callback_learns_of_an_exception(small_policy):
+    noted = []
 
-    class Hears(callbacks.Callback):
+    class Notes(callbacks.Callback):
         def on_stop(self, error):
-            heard.append(type(error))
+            noted.append(type(error))
 
     trainer, _ = small_runs.trainer_of(small_policy)
-    trainer.add_callback(Hears())
+    trainer.add_callback(Notes())
     small_runs.die_at(trainer, 3)
-    assert heard == [small_runs.Kill]
+    assert noted == [small_runs.Kill]
+
+
+@pytest.fixture
+def disk_without_locks(monkeypatch):
+    """Makes the system refuse every lock with an error."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(number: int):
+        def flock(*args):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return refuse
+
+
+def test_a_disk_that_cannot_lock_is_named(disk_without_locks, tmp_path):
+    disk_without_locks(errno.ENOLCK)
+    with pytest.raises(OSError, match=r"able to lock .*No locks available.*trainer.lock\). Set GRPO_NB_OUTPUTS"):
+        resuming.lock(tmp_path / "trainer")
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported:UserWarning")
+def test_on_a_disk_without_locks_a_file_stands_for_one(disk_without_locks, tmp_path):
+    """It goes with its trainer; one that died is found out, unless that was on another machine."""
+    disk_without_locks(errno.ENOSYS)
+    lock = tmp_path / "trainer.lock"
+    with resuming.lock(tmp_path / "trainer"), pytest.raises(ValueError, match="one trainer at a time"):
+        resuming.lock(tmp_path / "trainer")
+    assert not lock.exists()
+    lock.write_text(f"{2**22 + 1}\n{socket.gethostname()}\n")  # no process has this number
+    with resuming.lock(tmp_path / "trainer"):
+        pass
+    lock.write_text("1\na-machine-of-yesterday\n")
+    with pytest.raises(ValueError, match="If its machine is lost, delete .*trainer.lock.$"):
+        resuming.lock(tmp_path / "trainer")

@@ -1,14 +1,13 @@
 """What the assembled trainers train, and that a run is refused before it costs anything."""
 
 import copy
-import errno
-import os
-import socket
 
 import pytest
 import torch
 
+import grpo_nb
 from grpo_nb import data, models, profiles, rewards, train
+from grpo_nb.runs import checkpoints
 
 
 def prompts(rows):
@@ -20,6 +19,19 @@ def test_missing_columns_are_refused_before_sft_touches_a_model(profile, rows):
         train.sft_trainer(None, None, prompts(rows), profile)
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"lr": 1e-3}, "lr → learning_rate"),
+        ({"learning_rate": 5}, "learning_rate must be above 0"),
+        ({"logging_steps": 7}, "save_steps must be a multiple of 7"),
+    ],
+)
+def test_a_slip_in_the_settings_is_refused_before_sft_touches_a_model(changes, sentence, profile, rows):
+    with pytest.raises(ValueError, match=sentence):
+        train.sft_trainer(None, None, data.sft_rows(rows), profile, **changes)
+
+
 def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profile, rows, monkeypatch):
     monkeypatch.setattr(models, "load_policy", lambda *args, **kwargs: pytest.fail("a model was loaded"))
     for section, key, value, sentence in [
@@ -29,6 +41,7 @@ def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profi
         ("grpo", "learning_rate", 1e3, "learning_rate must be above 0 and at most 0.01"),
         ("grpo", "kl_coef", 0.1, "kl_coef → beta"),
         ("grpo", "num_generations", 5, "multiple of num_generations"),
+        ("grpo", "num_iterations", 3, "save_steps must be a multiple of 3"),
     ]:
         broken = profiles.current("ci")
         getattr(broken, section)[key] = value
@@ -88,6 +101,19 @@ def test_warm_start_is_trained_once_per_recipe(profile, rows):
         assert train.warm_start_path(changed, rows) != path
 
 
+def test_a_warm_start_of_another_version_is_left_alone_and_named(profile, rows, capsys):
+    train.warm_start(profile, rows)
+    path = train.warm_start_path(profile, rows)
+    assert "SFT trains anew" not in capsys.readouterr().out
+    (path / train.VERSIONS).unlink()  # grpo_nb 0.1.0 wrote none, and had another digest
+    older = path.rename(path.with_name("warm_start-0123456789"))
+    train.warm_start(profile, rows)
+    said = f"SFT trains anew: the warm starts in {path.parent} are of grpo_nb 0.1.0, this is {grpo_nb.__version__}.\n"
+    assert said in capsys.readouterr().out and older.exists() and path.exists()
+    train.warm_start(profile, rows, seed=1)
+    assert "SFT trains anew" not in capsys.readouterr().out, "there is one of this version: a learner's other seed"
+
+
 def test_same_seed_same_run(profile, rows):
     def reward_curve():
         policy, tokenizer = models.load_policy(profile, rows)
@@ -108,8 +134,7 @@ def test_the_profiles_switches_choose_the_trainer(profile, rows, tiny):
         profile.kernels = switches
         trainer = train.grpo_trainer(*setting)
         assert type(trainer) is (KernelGRPOTrainer if any(switches.values()) else trl.GRPOTrainer)
-        sealer = next(c for c in trainer.callback_handler.callbacks if hasattr(c, "fingerprint"))
-        names.add(str(sealer.fingerprint["switch"]))
+        names.add(str(checkpoints.sealer_of(trainer).fingerprint["switch"]))
     assert len(names) == 4, "a run is not resumed under other switches: it would draw other completions"
 
 
@@ -123,39 +148,3 @@ def test_an_unknown_switch_is_refused(profile, rows, tiny):
     profile.kernels = {"shared_prompt": True}
     with pytest.raises(ValueError, match=r"got shared_prompt\). It has own_loss, linear_head, shared_prefix"):
         train.grpo_trainer(*tiny, prompts(rows), [rewards.match_format_approximately], profile)
-
-
-@pytest.fixture
-def disk_without_locks(monkeypatch):
-    """Makes the system refuse every lock with an error."""
-    fcntl = pytest.importorskip("fcntl")
-
-    def refuse(number: int):
-        def flock(*args):
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(fcntl, "flock", flock)
-
-    return refuse
-
-
-def test_a_disk_that_cannot_lock_is_named(disk_without_locks, tmp_path):
-    disk_without_locks(errno.ENOLCK)
-    with pytest.raises(OSError, match=r"able to lock .*No locks available.*trainer.lock\). Set GRPO_NB_OUTPUTS"):
-        train._lock(tmp_path / "trainer")
-
-
-@pytest.mark.filterwarnings("ignore:flock not supported:UserWarning")
-def test_on_a_disk_without_locks_a_file_stands_for_one(disk_without_locks, tmp_path):
-    """It goes with its trainer; one that died is found out, unless that was on another machine."""
-    disk_without_locks(errno.ENOSYS)
-    lock = tmp_path / "trainer.lock"
-    with train._lock(tmp_path / "trainer"), pytest.raises(ValueError, match="one trainer at a time"):
-        train._lock(tmp_path / "trainer")
-    assert not lock.exists()
-    lock.write_text(f"{2**22 + 1}\n{socket.gethostname()}\n")  # no process has this number
-    with train._lock(tmp_path / "trainer"):
-        pass
-    lock.write_text("1\na-machine-of-yesterday\n")
-    with pytest.raises(ValueError, match="If its machine is lost, delete .*trainer.lock.$"):
-        train._lock(tmp_path / "trainer")

@@ -5,7 +5,17 @@ import numbers
 from collections.abc import Callable
 from typing import TypeGuard
 
-COUNTS = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "num_generations": 8}  # TRL's defaults
+# What TRL takes where a config is silent, for those who must know it without loading TRL.
+DEFAULTS = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "num_generations": 8,
+    "num_iterations": 1,
+    "max_completion_length": 512,
+}
+COUNTS = {
+    key: DEFAULTS[key] for key in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
+}
 STEPS, SIZE = "steps_per_generation", "generation_batch_size"
 KEYS = (*COUNTS, STEPS, SIZE)
 
@@ -78,8 +88,9 @@ def updates(settings: dict, prompts: int, *, num_processes: int = 1) -> int:
     """
     batch = batch_numbers(settings, num_processes=num_processes)
     rounds = prompts // batch["unique_prompts"]
-    micro_steps = rounds * batch[STEPS] * settings.get("num_iterations", 1)
-    return -(-micro_steps // settings.get("gradient_accumulation_steps", 1))
+    filled = {**DEFAULTS, **settings}
+    micro_steps = rounds * batch[STEPS] * filled["num_iterations"]
+    return -(-micro_steps // filled["gradient_accumulation_steps"])
 
 
 def check_prompts_fill_a_batch(settings: dict, prompts: int, *, num_processes: int = 1) -> None:
@@ -119,6 +130,11 @@ def check_counts(settings: dict, *, num_processes: int = 1) -> None:
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number; True is none, though Python counts with it."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value counts things of which there is one at least."""
+    return is_whole(value) and value >= 1
 
 
 def number_meant(value: object, *, default: int) -> int:
@@ -167,7 +183,7 @@ def _check_whole(settings: dict, num_processes: int) -> None:
 def _check_least(settings: dict, num_processes: int) -> None:
     """Refuse counts that are too small to be divided, with one that makes the whole batch legal."""
     device, accumulation, group = counts_of(settings)
-    size = settings.get(SIZE)
+    size, usual = settings.get(SIZE), DEFAULTS["num_generations"]
     if device < 1:
         raise ValueError(
             f"per_device_train_batch_size must be at least 1 (got {device}). "
@@ -180,13 +196,13 @@ def _check_least(settings: dict, num_processes: int) -> None:
             f"Try gradient_accumulation_steps = {enough}."
         )
     if group < 2:
-        fits = _group_sizes(size or device * num_processes * (settings.get(STEPS) or accumulation), near=8)
+        fits = _group_sizes(size or device * num_processes * (settings.get(STEPS) or accumulation), near=usual)
         if fits:
             advice = f"num_generations = {fits[0]}"
         elif size:
             advice = f"num_generations = 2 and generation_batch_size = {math.lcm(device * num_processes, 2)}"
         else:
-            advice = "num_generations = 8 and per_device_train_batch_size = 8"
+            advice = f"num_generations = {usual} and per_device_train_batch_size = {usual}"
         raise ValueError(
             "num_generations must be at least 2, since an advantage compares completions of one prompt "
             f"(got {group}). Try {advice}."

@@ -1,7 +1,6 @@
 """What a run must satisfy besides its batch: how many processes, passes, epochs and prompts, which seed and backend."""
 
 import difflib
-from typing import Any
 
 from grpo_nb.batchflow import arithmetic
 
@@ -18,12 +17,12 @@ def check_run(settings: dict, run: dict) -> None:
     Raises: ValueError.
     """
     processes = run["num_processes"]
-    if not _is_count(processes):
+    if not arithmetic.is_count(processes):
         meant = max(1, arithmetic.number_meant(processes, default=1))
         legal = arithmetic.nearest(meant, lambda n: arithmetic.is_legal(settings, num_processes=n))
         raise ValueError(_no_count("num_processes", processes, legal or meant))
     for key in ("num_iterations", "num_train_epochs"):
-        if not _is_count(run[key]):
+        if not arithmetic.is_count(run[key]):
             raise ValueError(_no_count(key, run[key], max(1, arithmetic.number_meant(run[key], default=1))))
     seed, largest = run["seed"], SEEDS - processes  # process k is seeded with seed + k
     if not arithmetic.is_whole(seed) or not 0 <= seed <= largest:
@@ -31,9 +30,17 @@ def check_run(settings: dict, run: dict) -> None:
         raise ValueError(f"seed must be a whole number from 0 to {largest} (got {_seen(seed)}). Try seed = {legal}.")
     if not isinstance(run["shuffle"], bool):
         raise ValueError(f"shuffle must be True or False (got {_seen(run['shuffle'])}). Try shuffle = True.")
-    if run["backend"] not in BACKENDS:
-        (known,) = difflib.get_close_matches(str(run["backend"]).lower(), BACKENDS, n=1) or BACKENDS[:1]
-        raise ValueError(f"backend must be trl or unsloth (got {run['backend']!r}). Try backend = {known!r}.")
+    check_backend(run["backend"])
+
+
+def check_backend(backend: object) -> None:
+    """Refuse what is none of `BACKENDS`, with the nearest that is.
+
+    Raises: ValueError.
+    """
+    if backend not in BACKENDS:
+        (legal,) = difflib.get_close_matches(str(backend).lower(), BACKENDS, n=1) or BACKENDS[:1]
+        raise ValueError(f"backend must be {' or '.join(BACKENDS)} (got {backend!r}). Try backend = {legal!r}.")
 
 
 def check_prompts(settings: dict, prompts: int, *, num_processes: int) -> None:
@@ -41,15 +48,11 @@ def check_prompts(settings: dict, prompts: int, *, num_processes: int) -> None:
 
     Raises: ValueError.
     """
-    if not _is_count(prompts):
+    if not arithmetic.is_count(prompts):
         least = arithmetic.batch_numbers(settings, num_processes=num_processes)["unique_prompts"]
         meant = arithmetic.number_meant(prompts, default=least)
         raise ValueError(_no_count("num_prompts", prompts, max(least, meant)))
     arithmetic.check_prompts_fill_a_batch(settings, prompts, num_processes=num_processes)
-
-
-def _is_count(value: Any) -> bool:
-    return arithmetic.is_whole(value) and value >= 1
 
 
 def _no_count(key: str, value: object, legal: int) -> str:

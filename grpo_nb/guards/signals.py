@@ -1,4 +1,4 @@
-"""The logs: a run that goes on without learning. A solved task is none: it is told apart and never stopped."""
+"""The logs: a run that goes on without learning. A solved task is none: it is recognised and never stopped."""
 
 import math
 
@@ -57,10 +57,17 @@ class Signals(callbacks.Callback):
 
     Added after the writer of the metrics, so that a step's line is on the disk before it stops the run. A run that
     resumes reads the logs of its first part again.
+
+    Args:
+        watch: the `guards.Watch` with the policies, the limits and the counts.
+        gradients: the `updates.Gradients` of the same run, which sees every update.
+        rewards_differ: whether the rewards were seen to distinguish completions.
+        has_reward_models: whether some are models, whose scores no guard has looked at.
     """
 
-    def __init__(self, watch, gradients):
+    def __init__(self, watch, gradients, *, rewards_differ: bool = False, has_reward_models: bool = False):
         self.watch, self.gradients = watch, gradients
+        self.rewards_differ, self.has_reward_models = rewards_differ, has_reward_models
         self._begin()
 
     def _begin(self) -> None:
@@ -72,7 +79,7 @@ class Signals(callbacks.Callback):
         self._begin()
         for log in state.log_history:
             if "loss" in log:
-                self._see(args, log["step"], log, model)
+                self._note(args, log["step"], log, model)
                 if log.get("grad_norm") is not None:
                     self.gradients.zero.see(log["grad_norm"] == 0.0)
 
@@ -80,7 +87,8 @@ class Signals(callbacks.Callback):
         if logs is None or "loss" not in logs:
             return  # an evaluation, or the closing summary
         findings = []
-        if self._see(args, state.global_step, logs, model):
+        self._note(args, state.global_step, logs, model)
+        if _tells_of_completions(logs):
             findings += [*self._constant(logs), *self._truncation(args), *self._entropy(logs)]
         findings += [*self._reward_model(logs), *self._gradient(logs)]
         stops = []
@@ -101,12 +109,12 @@ class Signals(callbacks.Callback):
         if sentence := self.watch.report():
             print(sentence)
 
-    def _see(self, args, step: int, log: dict, model) -> bool:
-        """Bring the streaks up to date with one log; say whether it tells of new completions."""
+    def _note(self, args, step: int, log: dict, model) -> None:
+        """Bring the streaks up to date with one log."""
         steps, self.step = step - self.step, step
-        reward = log.get("reward")
-        if reward is None or not math.isfinite(reward):
-            return False
+        if not _tells_of_completions(log):
+            return
+        reward = log["reward"]
         # A log may tell of several batches of completions, or, where each is used several times, of less than one.
         times = max(1, steps * args.gradient_accumulation_steps // (args.steps_per_generation * args.num_iterations))
         self.rewards.append((step, reward))
@@ -119,11 +127,10 @@ class Signals(callbacks.Callback):
         self.truncated.see(log.get("completions/clipped_ratio") == 1.0, times)
         ceiling = _log_vocabulary(model)
         self.uniform.see(ceiling is not None and (log.get("entropy") or 0.0) >= UNIFORM * ceiling)
-        return True
 
     def _reward_model(self, logs: dict):
         reward = logs.get("reward", 0.0)
-        if self.watch.has_reward_models and (reward is None or not abs(reward) <= self.watch.max_reward):
+        if self.has_reward_models and (reward is None or not abs(reward) <= self.watch.max_reward):
             yield (
                 "rewards",
                 f"a batch must have a reward, within ±{self.watch.max_reward:g} (got {reward}). "
@@ -183,8 +190,8 @@ class Signals(callbacks.Callback):
         )
 
     def _patience(self) -> int:
-        """Batches without difference that are enough: few if the rewards never told any completions apart."""
-        return LATE if self.watch.rewards_differ else SOON
+        """Batches without difference that are enough: few if the rewards never distinguished any completions."""
+        return LATE if self.rewards_differ else SOON
 
     def _is_best(self) -> bool:
         """Whether the constant reward is the best of the run, and lower ones have been seen."""
@@ -200,6 +207,12 @@ class Signals(callbacks.Callback):
         if not latest or logs.get("frac_reward_zero_std") != 1.0 or max(means) == min(means):
             return False
         return sum(latest) / len(latest) >= (max(means) + min(means)) / 2
+
+
+def _tells_of_completions(log: dict) -> bool:
+    """Whether a log is about new completions, whose mean reward can be counted with."""
+    reward = log.get("reward")
+    return reward is not None and math.isfinite(reward)
 
 
 def _log_vocabulary(model) -> float | None:

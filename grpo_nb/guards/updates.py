@@ -40,7 +40,7 @@ class Gradients(callbacks.Callback):
         self.largest[name] = torch.linalg.vector_norm(parameter.grad, ord=math.inf)
 
     def on_pre_optimizer_step(self, args, state, control, model=None, optimizer=None, **kwargs):
-        largest = self._read()
+        largest = self._taken()
         bad = [name for name, value in largest.items() if not math.isfinite(value)]
         if not bad:
             if largest:
@@ -61,8 +61,8 @@ class Gradients(callbacks.Callback):
         for parameter in model.parameters():
             parameter.grad = None  # the optimizer passes such a tensor over: weight, moments and decay stay
 
-    def _read(self) -> dict[str, float]:
-        """Tensor → largest |gradient| since the last reading; the one moment that waits for the device."""
+    def _taken(self) -> dict[str, float]:
+        """Tensor → largest |gradient|, taken from the notes, which are empty then; this waits for the device."""
         import torch
 
         noted, self.largest = self.largest, {}
@@ -95,14 +95,14 @@ class Weights(callbacks.Callback):
         self.watch, self.norm, self.finding = watch, math.inf, None
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.finding = self._broken(model, f"before step {state.global_step + 1}")
-        self._tell()
+        self.norm, self.finding = _examined(model, f"before step {state.global_step + 1}")
+        self._report()
 
     on_step_begin = on_train_begin
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         before = self.norm
-        self.finding = self._broken(model, f"after step {state.global_step}")
+        self.norm, self.finding = _examined(model, f"after step {state.global_step}")
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         if self.finding is None and self.norm > TIMES_LARGER * before and self.norm > LARGE_WEIGHT * count**0.5:
             self.finding = (
@@ -112,35 +112,36 @@ class Weights(callbacks.Callback):
                 False,
             )
         if not control.should_log:
-            self._tell()
+            self._report()
 
     def on_log(self, args, state, control, **kwargs):
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self.finding is not None:
             (message, always), self.finding = self.finding, None
             self.watch.found("weights", message, always=always)
 
-    def _broken(self, model, when: str) -> tuple[str, bool] | None:
-        """Note the norm of the trained weights; say which weights are not finite."""
-        import torch
 
-        named = [(name, p.detach()) for name, p in model.named_parameters() if _can_be_summed(p)]
-        trained = [p.detach() for p in model.parameters() if p.requires_grad and _can_be_summed(p)]
-        norms = [torch.nn.utils.get_total_norm(tensors) for tensors in (trained, [p for _, p in named])]
-        self.norm, norm_of_all = torch.stack([n.to(norms[0].device, torch.float32) for n in norms]).tolist()
-        if math.isfinite(norm_of_all):
-            return None
-        bad = [name for name, p in named if not torch.isfinite(p).all()]
-        if not bad:
-            return None  # finite, but a sum of squares beyond its type
-        return (
-            f"every weight must be finite before the policy samples (got NaN or infinity in {bad[0]} and in "
-            f"{len(bad)} of {len(named)} tensors, {when}). Start again from the last checkpoint or from the base "
-            "model, with a lower learning_rate if an update did it.",
-            True,
-        )
+def _examined(model, when: str) -> tuple[float, tuple[str, bool] | None]:
+    """The norm of the trained weights, and which weights are not finite: a message that always stops, or None."""
+    import torch
+
+    named = [(name, p.detach()) for name, p in model.named_parameters() if _can_be_summed(p)]
+    trained = [p.detach() for p in model.parameters() if p.requires_grad and _can_be_summed(p)]
+    norms = [torch.nn.utils.get_total_norm(tensors) for tensors in (trained, [p for _, p in named])]
+    norm, norm_of_all = torch.stack([n.to(norms[0].device, torch.float32) for n in norms]).tolist()
+    if math.isfinite(norm_of_all):
+        return norm, None
+    bad = [name for name, p in named if not torch.isfinite(p).all()]
+    if not bad:
+        return norm, None  # finite, but a sum of squares beyond its type
+    message = (
+        f"every weight must be finite before the policy samples (got NaN or infinity in {bad[0]} and in "
+        f"{len(bad)} of {len(named)} tensors, {when}). Start again from the last checkpoint or from the base "
+        "model, with a lower learning_rate if an update did it."
+    )
+    return norm, (message, True)
 
 
 def _can_be_summed(parameter) -> bool:

@@ -39,24 +39,23 @@ class Watch:
         self.policies = {**POLICIES, **chosen}
         self.max_reward, self.max_share = max_reward, max_share
         self.counts = dict.fromkeys(POLICIES, 0)
-        self.has_reward_models = self.rewards_differ = False
 
-    def rewards(self, functions: Sequence, *, differ: bool = False) -> list:
-        """The reward functions with a guard around each, their names unchanged; reward models as they are.
-
-        Args:
-            differ: whether they were seen to tell completions apart (`dry_run`); then batches in which they do not may
-                be chance for longer.
-        """
-        self.rewards_differ = differ
-        self.has_reward_models = not all(map(contract.is_function, functions))
-        guard = scores.Scores(self, expected=0 if self.has_reward_models else len(functions))
+    def rewards(self, functions: Sequence) -> list:
+        """The reward functions with a guard around each, their names unchanged; reward models as they are."""
+        guard = scores.Scores(self, expected=0 if _has_models(functions) else len(functions))
         return [guard.around(function) if contract.is_function(function) else function for function in functions]
 
-    def callbacks(self) -> list[callbacks.Callback]:
-        """Callbacks for the trainer, to be added after the one that writes the metrics."""
+    def callbacks(self, rewards: Sequence = (), *, differ: bool = False) -> list[callbacks.Callback]:
+        """Callbacks for the trainer, to be added after the one that writes the metrics.
+
+        Args:
+            rewards: those of the run, if it has any.
+            differ: whether they were seen to distinguish completions (`dry_run`); then batches in which they do not
+                may be chance for longer.
+        """
         gradients = updates.Gradients(self)
-        return [updates.Weights(self), gradients, signals.Signals(self, gradients)]
+        flags = {"rewards_differ": differ, "has_reward_models": _has_models(rewards)}
+        return [updates.Weights(self), gradients, signals.Signals(self, gradients, **flags)]
 
     def found(self, guard: str, message: str, *, times: int = 1, always: bool = False) -> None:
         """Count a finding, and raise it if the guard's policy is "stop" or if it must `always` stop."""
@@ -76,6 +75,10 @@ class Watch:
         if not skipped:
             return ""
         return f"The guards found and skipped: {', '.join(f'{name} {n} times' for name, n in skipped.items())}."
+
+
+def _has_models(rewards: Sequence) -> bool:
+    return not all(map(contract.is_function, rewards))
 
 
 def watch_of(guard: str | dict | Watch) -> Watch:

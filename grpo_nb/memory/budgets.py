@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import dataclass
 
-from grpo_nb.batchflow import arithmetic
+from grpo_nb.batchflow import arithmetic, limits
 from grpo_nb.memory.decoders import parameters
 from grpo_nb.memory.kv_cache import kv_bytes, pool_bytes
 from grpo_nb.memory.states import trained_bytes, weight_bytes
@@ -16,11 +16,7 @@ CARDS = {
 }
 # The keys that are read here, and what TRL takes where they are missing.
 DEFAULTS = {
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 1,
-    "num_generations": 8,
-    "num_iterations": 1,
-    "max_completion_length": 512,
+    **arithmetic.DEFAULTS,
     "optim": "adamw_torch_fused",
     "gradient_checkpointing": True,
     "beta": 0.0,
@@ -101,7 +97,7 @@ def budget(
         card: bytes of the card; needed for vLLM's pool, which is a share of it. With vllm_mode "server" the pool lies
             on another card and is none here.
         backend: "trl", or "unsloth": then vLLM shares its weights with training, checkpoints go to the system's
-            memory, and the loss makes its logits in pieces of 2 GiB (told of it; not run here).
+            memory, and the loss makes its logits in pieces of 2 GiB (as its settings say; not run here).
         num_processes: that train, one card each; every one holds all weights and its part of a generation batch.
     Returns: `Budget`.
     Raises: ValueError where settings cannot be meant, or TRL would refuse the batch.
@@ -111,14 +107,13 @@ def budget(
     >>> made.terms["reference"] == made.terms["weights"]
     True
     """
-    if backend not in ("trl", "unsloth"):
-        raise ValueError(f'backend must be "trl" or "unsloth" (got {backend!r}). Take "trl".')
+    limits.check_backend(backend)
     is_unsloth, settings = backend == "unsloth", {**DEFAULTS, **grpo}
     rows, completion = settings["per_device_train_batch_size"], settings["max_completion_length"]
     check_keys(grpo)
     micro_steps = steps_per_round(settings, num_processes=num_processes)
     for name, value in {"prompt_tokens": prompt_tokens, "max_completion_length": completion}.items():
-        if not arithmetic.is_whole(value) or value < 1:
+        if not arithmetic.is_count(value):
             raise ValueError(f"{name} must be a whole number, at least 1 (got {value!r}). Count it first, or take 256.")
     is_mixed = settings.get("bf16") is not False or settings.get("fp16")
     tokens, width, cached = prompt_tokens + completion, 16 if is_mixed else max(16, bits), max(16, bits)
@@ -171,7 +166,7 @@ def steps_per_round(settings: dict, *, num_processes: int = 1) -> int:
     Raises: ValueError where TRL would refuse the batch, in `batchflow`'s words, or for passes that are none.
     """
     for name, value in {"num_processes": num_processes, "num_iterations": settings["num_iterations"]}.items():
-        if not arithmetic.is_whole(value) or value < 1:
+        if not arithmetic.is_count(value):
             raise ValueError(f"{name} must be a whole number, at least 1 (got {value!r}). Take 1.")
     return arithmetic.batch_numbers(settings, num_processes=num_processes)[arithmetic.STEPS]
 

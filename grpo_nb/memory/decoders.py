@@ -21,6 +21,9 @@ FAMILIES: dict[str, dict] = {
     "qwen3": {"qkv": "attention_bias", "out": "attention_bias", "qk": "head", "head_dim": 128},
     "smollm3": {"qkv": "attention_bias", "out": "attention_bias", "mlp": "mlp_bias", "tied": True},
 }
+# The matrices of a layer, by what they have a bias with.
+GROUPS = {"qkv": ("q_proj", "k_proj", "v_proj"), "out": ("o_proj",), "mlp": ("gate_proj", "up_proj", "down_proj")}
+LINEARS = tuple(name for names in GROUPS.values() for name in names)
 NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
@@ -125,13 +128,8 @@ def decoder(config) -> Decoder:
 
 def _biased(config: dict, traits: dict) -> tuple[str, ...]:
     """Names of the linear layers that have a bias."""
-    groups = {
-        "qkv": ("q_proj", "k_proj", "v_proj"),
-        "out": ("o_proj",),
-        "mlp": ("gate_proj", "up_proj", "down_proj"),
-    }
-    has = {group: config.get(rule, False) if isinstance(rule := traits.get(group), str) else rule for group in groups}
-    return tuple(name for group, names in groups.items() if has[group] for name in names)
+    has = {group: config.get(rule, False) if isinstance(rule := traits.get(group), str) else rule for group in GROUPS}
+    return tuple(name for group, names in GROUPS.items() if has[group] for name in names)
 
 
 def linears(config) -> dict[str, tuple[int, int]]:

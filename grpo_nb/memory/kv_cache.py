@@ -28,7 +28,7 @@ def kv_bytes(config, *, tokens: int, sequences: int = 1, bits: int = 16) -> int:
     (2.5, 20.0)
     """
     for name, value in {"tokens": tokens, "sequences": sequences}.items():
-        if not arithmetic.is_whole(value) or value < 1:
+        if not arithmetic.is_count(value):
             raise ValueError(f"{name} must be a whole number, at least 1 (got {value!r}). Count them first.")
     return sequences * tokens * kv_bytes_per_token(config, bits=bits)
 

@@ -1,7 +1,7 @@
 """What lies in memory all the time: weights, an adapter, and the two numbers that Adam keeps of every weight."""
 
 from grpo_nb.batchflow import arithmetic
-from grpo_nb.memory.decoders import decoder, linears, parameters
+from grpo_nb.memory.decoders import LINEARS, decoder, linears, parameters
 
 BITS = (4, 8, 16, 32)
 # Bytes that an optimizer keeps per trained parameter: (that follow the parameter's own width, fixed ones).
@@ -76,17 +76,16 @@ def targets(lora: dict) -> list[str]:
     PEFT would choose some by the family, they must be named.
     """
     rank, wanted = lora.get("r"), lora.get("target_modules")
-    if not arithmetic.is_whole(rank) or rank < 1:
+    if not arithmetic.is_count(rank):
         raise ValueError(f"an adapter's r must be a whole number, at least 1 (got {rank!r}). Take r = 16.")
-    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    wanted = names if wanted == "all-linear" else wanted
+    wanted = LINEARS if wanted == "all-linear" else wanted
     is_list = isinstance(wanted, list | tuple | set | frozenset)
-    if not is_list or not wanted or any(name not in names for name in wanted):
+    if not is_list or not wanted or any(name not in LINEARS for name in wanted):
         raise ValueError(
-            f'target_modules must be names out of {", ".join(names)}, or "all-linear" (got {wanted!r}). '
+            f'target_modules must be names out of {", ".join(LINEARS)}, or "all-linear" (got {wanted!r}). '
             'Take "all-linear".'
         )
-    return [name for name in names if name in wanted]
+    return [name for name in LINEARS if name in wanted]
 
 
 def trained_bytes(config, *, lora: dict | None = None, bits: int = 16, optim: str = "adamw_torch_fused") -> dict:

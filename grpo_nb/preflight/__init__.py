@@ -2,12 +2,14 @@
 
 | file              | functions                            | question                                                  |
 |-------------------|--------------------------------------|-----------------------------------------------------------|
-| `order`           | `check`                              | all of the following, the cheapest first                  |
+| `order`           | `check`, `check_sft`, …              | all of the following, the cheapest first                  |
 | `keys`            | `check_keys`                         | does TRL know these keys, and what are they called today  |
 | `meanings`        | `meanings`                           | what does a key mean, and what is it by default           |
 | `values`          | `check_values`, `check_weights`      | can each value be meant, alone …                          |
+| `bounds`          | (called by `values`)                 | … within which numbers …                                  |
 | `rules`           | (called by `values`)                 | … and beside the others                                   |
 | `processes`       | `batch_numbers`, `updates`, …        | which batches do as many processes fill as were launched  |
+| `saves`           | (called by `order`)                  | could the run go on from each of its checkpoints          |
 | `disk`            | `checkpoint_bytes`, `check_disk`     | do the checkpoints fit on the disk                        |
 | `columns`         | `read_rows`, `check_columns`, …      | are these rows, and is every column there in every row    |
 | `prompts`         | `check_prompts`, `check_held_out`    | can each prompt be asked, and is none of them a test      |
@@ -25,7 +27,7 @@ from grpo_nb.preflight.disk import check_disk, checkpoint_bytes
 from grpo_nb.preflight.dry_runs import dry_run
 from grpo_nb.preflight.keys import check_keys
 from grpo_nb.preflight.meanings import meanings
-from grpo_nb.preflight.order import check
+from grpo_nb.preflight.order import check, check_settings, check_sft
 from grpo_nb.preflight.processes import batch_numbers, check_prompts_fill_a_batch, updates
 from grpo_nb.preflight.prompts import check_held_out, check_prompts
 from grpo_nb.preflight.signatures import check_rewards
@@ -43,6 +45,8 @@ __all__ = [
     "check_prompts",
     "check_prompts_fill_a_batch",
     "check_rewards",
+    "check_settings",
+    "check_sft",
     "check_values",
     "check_weights",
     "checkpoint_bytes",

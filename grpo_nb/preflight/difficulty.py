@@ -50,27 +50,28 @@ def check_alive(policy, tokenizer, rows: Sequence[dict], rewards: Sequence[Calla
         rows: to be trained on; `DRAWN_PROMPTS` of them are drawn, always the same.
         rewards: functions in TRL's contract; with a reward model or a coroutine among them nothing is
             sampled.
-        config: settings of `GRPOConfig`: group size, completion length, temperature and reward weights count.
+        config: every setting of `GRPOConfig`: group size, completion length, temperature and reward weights count.
     Returns: `alive_share`, and `advice` where it is below `FEW_ALIVE`.
     Raises: ValueError where it is 0, saying whether the task is too hard or too easy.
     """
     if not all(contract.is_function(reward) and not contract.is_async(reward) for reward in rewards):
         return {}
-    drawn, many = random.Random(0).sample(list(rows), min(DRAWN_PROMPTS, len(rows))), config.get("num_generations", 8)
+    drawn, many = random.Random(0).sample(list(rows), min(DRAWN_PROMPTS, len(rows))), config["num_generations"]
     samples = evaluate.completions(
         policy,
         tokenizer,
         drawn,
         num_return_sequences=many,
-        max_new_tokens=config.get("max_completion_length", 512),
-        temperature=config.get("temperature", 1.0),
+        max_new_tokens=config["max_completion_length"],
+        temperature=config["temperature"],
     )
-    totals = group_totals(samples, drawn, rewards, config.get("reward_weights") or ())
+    weights = config["reward_weights"] or ()
+    totals = group_totals(samples, drawn, rewards, weights)
     share = alive_share(totals)
     if share >= FEW_ALIVE:
         return {"alive_share": share}
     mean = _mean(totals)
-    is_easy = _is_nearer_to_right(mean, drawn, rewards, config.get("reward_weights") or ())
+    is_easy = _is_nearer_to_right(mean, drawn, rewards, weights)
     advice = (
         "Take harder problems, or raise temperature"
         if is_easy

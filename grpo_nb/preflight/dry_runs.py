@@ -17,14 +17,14 @@ def dry_run(rewards: Sequence[Callable], rows: Sequence[dict], *, num_generation
 
     Args:
         rewards: as for the trainer; reward models are passed over.
-        rows: the training rows; the first ones lend their prompts and columns.
+        rows: the training rows; the first ones give their prompts and columns.
         num_generations: fakes for each prompt, whole groups of them, four in all or one group.
-    Returns: whether any reward told any two of them apart.
+    Returns: whether any reward distinguished any two of them.
     Raises: ValueError naming the reward, what it returned or raised, and what to do.
     """
     count = num_generations * -(-FAKE_COMPLETIONS // num_generations)
-    lent = [rows[i // num_generations % len(rows)] for i in range(count)]
-    given, differ = contract.call(lent, fake_completions(lent)), False
+    shown = [rows[i // num_generations % len(rows)] for i in range(count)]
+    given, differ = contract.call(shown, fake_completions(shown)), False
     for reward in filter(contract.is_function, rewards):
         with same_random_numbers():
             differ |= len(set(_try_out(reward, given))) > 1

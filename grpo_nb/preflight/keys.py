@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import enum
 from collections.abc import Mapping
 
 # Today's name in TRL → what older releases, other libraries and tutorials call it.
@@ -68,6 +69,17 @@ def check_keys(settings: dict, config_class: type) -> None:
             f"every key must be a field of {config_class.__name__} (got {', '.join(map(str, outdated))}). "
             f"Today's names: {'; '.join(f'{key} → {_today(str(key), known)}' for key in outdated)}."
         )
+
+
+def completed(settings: Mapping, config_class: type) -> dict:
+    """Every field of a config class: the settings, and where they are silent its default; enumerations as text."""
+    full = {**{field.name: default(field) for field in dataclasses.fields(config_class)}, **settings}
+    return {key: value.value if isinstance(value, enum.Enum) else value for key, value in full.items()}
+
+
+def default(field: dataclasses.Field) -> object:
+    """What a field is where nobody sets it."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _today(key: str, known: set[str]) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
-from grpo_nb.preflight.keys import DEPRECATED, check_keys
+from grpo_nb.preflight.keys import DEPRECATED, check_keys, default
 
 
 def meanings(keys: Iterable[str] | None = None, *, sentences: int | None = 2) -> list[dict[str, str]]:
@@ -28,12 +28,8 @@ def meanings(keys: Iterable[str] | None = None, *, sentences: int | None = 2) ->
     keys = list(keys)
     check_keys(dict.fromkeys(keys), GRPOConfig)
     return [
-        {"key": key, "default": repr(_default(fields[key])), "meaning": _plain(fields[key], sentences)} for key in keys
+        {"key": key, "default": repr(default(fields[key])), "meaning": _plain(fields[key], sentences)} for key in keys
     ]
-
-
-def _default(field: dataclasses.Field) -> object:
-    return field.default_factory() if field.default is dataclasses.MISSING else field.default
 
 
 def _plain(field: dataclasses.Field, sentences: int | None) -> str:

@@ -13,6 +13,7 @@ from grpo_nb.preflight import (
     keys,
     processes,
     prompts,
+    saves,
     signatures,
     values,
 )
@@ -40,36 +41,76 @@ def check(
         policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
         held_out: rows to evaluate on; none of them may be among the training rows.
     Returns: report: the batch numbers, `prompts`, `columns`, `optimizer_steps_per_epoch`, `repeated_prompts`,
-    `crlf_prompts`; with rewards `rewards_differ` (whether any of them told the dry run's completions apart); with a
+    `crlf_prompts`; with rewards `rewards_differ` (whether any of them distinguished the dry run's completions); with a
     profile `checkpoints` and `checkpoint_mib`; with a policy `alive_share` and `advice`.
+    Raises: ValueError for the first thing that is wrong, with the nearest valid values.
+    """
+    rows = columns.read_rows(dataset)
+    report = check_settings(config, profile, has_eval_data=held_out is not None)
+    from trl import GRPOConfig
+
+    settings = keys.completed(config, GRPOConfig)
+    oddities = _check_rows(settings, rows, rewards, held_out)
+    if profile is not None:
+        room = {"context": profile.policy["max_seq_length"], "completion": settings["max_completion_length"]}
+        context_lengths.check_lengths(rows, **room, tokenizer=tokenizer)
+    updates = processes.updates(config, len(rows))
+    report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
+    saves.check_saves(config, GRPOConfig, updates=updates)
+    if profile is not None:
+        report |= disk.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
+    if rewards:
+        report["rewards_differ"] = dry_runs.dry_run(rewards, rows, num_generations=settings["num_generations"])
+    if policy is not None and tokenizer is not None and rewards:
+        report |= difficulty.check_alive(policy, tokenizer, rows, rewards, settings)
+    return report
+
+
+def check_sft(config: dict, rows: Sequence[dict], profile: SimpleNamespace) -> None:
+    """Everything about an SFT run that can be checked without a model.
+
+    Args:
+        config: settings for `SFTConfig`.
+        rows: with "prompt" and "completion".
+    Raises: ValueError for the first thing that is wrong, with the nearest valid values.
+    """
+    columns.check_columns(rows, ["prompt", "completion"], why="SFT")
+    check_settings(config, profile, stage="sft")
+
+
+def check_settings(
+    config: dict, profile: SimpleNamespace | None = None, *, stage: str = "grpo", has_eval_data: bool = False
+) -> dict[str, int]:
+    """The settings of a run alone, before there are rows.
+
+    Args:
+        profile: for the context length; None skips that.
+        stage: "sft" or "grpo": whose settings.
+        has_eval_data: whether the trainer will have rows to evaluate on.
+    Returns: GRPO's batch numbers.
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
     if profile is not None:
         models.prepare(profile)
-    from trl import GRPOConfig
+    import trl
 
-    context = profile.policy["max_seq_length"] if profile is not None else None
-    rows = columns.read_rows(dataset)
-    keys.check_keys(config, GRPOConfig)
-    report = processes.batch_numbers(config)
-    values.check_values(config, GRPOConfig, context=context, has_eval_data=held_out is not None)
+    config_class = {"sft": trl.SFTConfig, "grpo": trl.GRPOConfig}[stage]
+    context = None if profile is None else profile.policy["max_seq_length"]
+    keys.check_keys(config, config_class)
+    numbers = processes.batch_numbers(config) if stage == "grpo" else {}
+    values.check_values(config, config_class, context=context, has_eval_data=has_eval_data)
+    saves.check_saves(config, config_class)
+    return numbers
+
+
+def _check_rows(settings: dict, rows: Sequence[dict], rewards: Sequence[Callable], held_out) -> dict[str, int]:
+    """Refuse rows that cannot be asked, scored or told from held-out ones, or fill no batch; report what is odd."""
     columns.check_columns(rows, ["prompt"], why="GRPO")
     if rewards != ():
         signatures.check_rewards(rewards, rows)
-        values.check_weights(config.get("reward_weights"), len(rewards))
+        values.check_weights(settings["reward_weights"], len(rewards))
     oddities = prompts.check_prompts(rows)
     if held_out is not None:
         prompts.check_held_out(rows, columns.read_rows(held_out))
-    processes.check_prompts_fill_a_batch(config, len(rows))
-    if context is not None:
-        length = config.get("max_completion_length", 512)
-        context_lengths.check_lengths(rows, context=context, completion=length, tokenizer=tokenizer)
-    updates = processes.updates(config, len(rows))
-    report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
-    if profile is not None:
-        report |= disk.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
-    if rewards:
-        report["rewards_differ"] = dry_runs.dry_run(rewards, rows, num_generations=config.get("num_generations", 8))
-    if policy is not None and tokenizer is not None and rewards:
-        report |= difficulty.check_alive(policy, tokenizer, rows, rewards, config)
-    return report
+    processes.check_prompts_fill_a_batch(settings, len(rows))
+    return oddities

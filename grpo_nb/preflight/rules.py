@@ -1,8 +1,9 @@
 """Values beside each other and beside this package: what is legal alone, and still cannot be meant."""
 
 import importlib.util
-import os
 from collections.abc import Callable
+
+from grpo_nb.preflight import processes
 
 MODE, LOW, HIGH = (f"vllm_importance_sampling_{name}" for name in ("mode", "clip_min", "clip_max"))
 
@@ -99,7 +100,7 @@ def _check_evaluation(full: dict, has_eval_data: bool) -> None:
                 f"Try {key} = {quiet!r}, and compare evaluate.accuracy before and after."
             )
     group = full["num_generations_eval"] or full["num_generations"]
-    batch = full["per_device_eval_batch_size"] * int(os.environ.get("WORLD_SIZE", 1))
+    batch = full["per_device_eval_batch_size"] * processes.launched()
     if full["eval_strategy"] != "no" and batch % group:
         raise ValueError(
             f"per_device_eval_batch_size × processes must be a multiple of the group to evaluate "

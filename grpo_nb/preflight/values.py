@@ -5,36 +5,17 @@ import difflib
 import enum
 import math
 import numbers
-import operator
 import typing
 from collections.abc import Sequence
 from types import NoneType, UnionType
 
-from grpo_nb.preflight import processes, rules
+from grpo_nb.preflight import bounds, keys, processes, rules
 
-# What a number must be → the keys of which that holds.
-BOUNDS = {
-    "above 0 and at most 0.01": "learning_rate",
-    "above 0": "temperature epsilon epsilon_high delta repetition_penalty num_train_epochs logging_steps save_steps "
-    "eval_steps off_policy_mask_threshold sapo_temperature_neg sapo_temperature_pos",
-    "above 0 and at most 1": "top_p top_entropy_quantile vllm_gpu_memory_utilization",
-    "at least 0": "beta weight_decay max_grad_norm warmup_steps adam_epsilon",
-    "at least 0 and at most 1": "min_p ref_model_mixup_alpha",
-    "at least 0 and below 1": "adam_beta1 adam_beta2",
-    "at least 0 and at most 4294967295": "seed data_seed",
-    "at least 1": "max_completion_length num_iterations ref_model_sync_steps",
-    "at least 2, or the old checkpoint is deleted before the new one is sealed": "save_total_limit",
-    "-1 or at least 1, for 0 means num_train_epochs": "max_steps",
-    "0 or at least 2, for with 1 all completions of a prompt are the same": "top_k",
-}
-RANGES = {key: rule for rule, keys in BOUNDS.items() for key in keys.split()}
 LENGTH = "max_completion_length"
-COMPARE = {"above": operator.gt, "at least": operator.ge, "at most": operator.le, "below": operator.lt, "": operator.eq}
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", list: "a list", dict: "a dict"}
 
-# Settings that TRL types as text and compares in mid-run; the enumerations are read from the config class.
+# Settings that TRL types as text and compares in mid-run, see `choices`.
 CHOICES = {
-    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "scale_rewards": ("group", "batch", "none", True, False),
     "importance_sampling_level": ("token", "sequence"),
     "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
@@ -44,12 +25,12 @@ CHOICES = {
 
 
 class Setting(typing.NamedTuple):
-    """A field of a config class: the types that it may have, a value that is always legal, and its rule in words."""
+    """A field of a config class: the types that it may have, a value that is always legal, and its bound."""
 
     name: str
     kinds: tuple
     default: object
-    rule: str | None
+    bound: bounds.Bound | None
 
 
 def check_values(
@@ -65,25 +46,25 @@ def check_values(
     Raises: ValueError for the first of them, with the nearest valid value.
     """
     fields = dataclasses.fields(config_class)
-    defaults = {f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory() for f in fields}
+    defaults = {field.name: keys.default(field) for field in fields}
     samples = LENGTH in defaults  # GRPO does, SFT does not
     if samples:
         settings = {LENGTH: defaults[LENGTH], **settings}
     defaults["learning_rate"] = 1e-5  # for LoRA; TRL's own default, 1e-6, is for all weights
     defaults |= dict.fromkeys(rules.OFF, False)  # the trainer turns the NaN filter off, which TRL has on
-    bounds = dict(RANGES)
+    ranges = dict(bounds.RANGES)
     if context is not None and samples:
-        bounds[LENGTH] = f"at least 1 and below {context}, to leave room for the prompt in max_seq_length = {context}"
+        why = f"to leave room for the prompt in max_seq_length = {context}"
+        ranges[LENGTH] = bounds.Bound(at_least=1, below=context, why=why)
         defaults[LENGTH] = min(defaults[LENGTH], context // 2)
-    known = {f.name: Setting(f.name, _kinds(f.type), defaults[f.name], bounds.get(f.name)) for f in fields}
+    known = {f.name: Setting(f.name, _kinds(f.type), defaults[f.name], ranges.get(f.name)) for f in fields}
     _check_left_to_the_run(settings)
     for key, value in settings.items():
         _check_kind(known[key], value)
         _check_choice(known[key], value)
         _check_range(known[key], value)
     if samples:
-        full = {key: v.value if isinstance(v, enum.Enum) else v for key, v in {**defaults, **settings}.items()}
-        rules.check_together(full, has_eval_data=has_eval_data)
+        rules.check_together(keys.completed({**defaults, **settings}, config_class), has_eval_data=has_eval_data)
 
 
 def _kinds(annotation) -> tuple:
@@ -103,7 +84,7 @@ def _check_left_to_the_run(settings: dict) -> None:
 
 def _check_kind(setting: Setting, value) -> None:
     """Refuse text where a number must be, a fraction where a count must be, None where nothing takes its place."""
-    if setting.name in CHOICES or setting.name in processes.KEYS:
+    if choices(setting.name) or setting.name in processes.KEYS:
         return  # judged there
     kinds = [typing.get_origin(kind) or kind for kind in setting.kinds]
     wanted = [kind for kind in kinds if kind in KINDS]
@@ -141,31 +122,40 @@ def _meant(value, kinds: Sequence[type], setting: Setting):
         number = float(words) if float in kinds else round(float(words))
     except (ValueError, OverflowError):
         return _nearest(setting)
-    return number if _holds(number, setting.rule) else _nearest(setting)
+    return number if setting.bound is None or setting.bound.holds(number) else _nearest(setting)
 
 
 def _check_choice(setting: Setting, value) -> None:
     """Refuse names that are none of those which TRL or transformers knows, with the nearest that is."""
     members = [kind for kind in setting.kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
-    choices = CHOICES.get(setting.name) or [member.value for kind in members for member in kind]
-    if not choices or value in choices or isinstance(value, enum.Enum):
+    known = choices(setting.name) or [member.value for kind in members for member in kind]
+    if not known or value in known or isinstance(value, enum.Enum):
         return
     usable = [
         c
-        for c in choices
+        for c in known
         if isinstance(c, str) and (rules.has_package("bitsandbytes") or not rules.needs_bitsandbytes(c))
     ]
     near = [*difflib.get_close_matches(str(value), usable, n=1), setting.default][0]
-    among = ", ".join(map(str, choices)) if len(choices) < 10 else f"{len(choices)} names that transformers knows"
+    among = ", ".join(map(str, known)) if len(known) < 10 else f"{len(known)} names that transformers knows"
     raise ValueError(f"{setting.name} must be one of {among} (got {value!r}). Try {setting.name} = {near!r}.")
 
 
+def choices(name: str) -> tuple:
+    """The names that a setting may be; empty where it is no name, or where the config class has an enumeration."""
+    if name == "loss_type":
+        from grpo_nb import losses  # loads torch
+
+        return losses.LOSS_TYPES
+    return CHOICES.get(name, ())
+
+
 def _check_range(setting: Setting, value) -> None:
-    if value is None or setting.rule is None:
+    if value is None or setting.bound is None:
         return
-    if not _holds(value, setting.rule):
+    if not setting.bound.holds(value):
         raise ValueError(
-            f"{setting.name} must be {setting.rule} (got {value}). Try {setting.name} = {_nearest(setting)!r}."
+            f"{setting.name} must be {setting.bound} (got {value}). Try {setting.name} = {_nearest(setting)!r}."
         )
     if setting.name in ("logging_steps", "save_steps", "eval_steps") and value > 1 and value != int(value):
         raise ValueError(
@@ -173,24 +163,9 @@ def _check_range(setting: Setting, value) -> None:
         )
 
 
-def _holds(value: float, rule: str | None) -> bool:
-    """Whether a number obeys a rule in words.
-
-    >>> _holds(0.5, "above 0 and at most 1"), _holds(0, "-1 or at least 1"), _holds(float("nan"), "at least 0")
-    (True, False, False)
-    """
-    if rule is None:
-        return True
-    options = [[clause.rpartition(" ") for clause in o.split(" and ")] for o in rule.partition(",")[0].split(" or ")]
-    return math.isfinite(value) and any(
-        all(COMPARE[compare](value, float(bound)) for compare, _, bound in option) for option in options
-    )
-
-
 def _nearest(setting: Setting):
-    """TRL's default; where that is None, the least value that the key's rule allows."""
-    least = (setting.rule or "").partition(",")[0].rpartition("at least ")[2]
-    return int(least) if setting.default is None and least.isdigit() else setting.default
+    """TRL's default; where that is None, the least value that the key's bound allows."""
+    return setting.bound.at_least if setting.default is None and setting.bound else setting.default
 
 
 def check_weights(weights: Sequence[float] | None, rewards: int) -> None:

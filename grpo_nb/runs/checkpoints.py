@@ -8,14 +8,13 @@ the checkpoint before it is taken.
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import warnings
 from pathlib import Path
 
-from grpo_nb.runs import callbacks, files, fingerprints
+from grpo_nb.runs import callbacks, cuts, files, fingerprints, room
 
 SEAL = "seal.json"
 SCHEMA = 1
@@ -116,6 +115,10 @@ class Sealer(callbacks.Callback):
         self.fingerprint, self.keep = fingerprint, keep
         self.step, self.is_broken = None, False
 
+    def note_settings(self, args) -> None:
+        """Let the settings count as they are now: they may have been changed since the trainer was made."""
+        self.fingerprint = {**self.fingerprint, "setting": fingerprints.settings(args)}
+
     def check_trainer(self, trainer, found: Path | None) -> None:
         """Refuse a trainer whose state is not that of the checkpoint (or the beginning) from which it shall go on."""
         if self.is_broken or (found is None and trainer.state.global_step):
@@ -130,17 +133,14 @@ class Sealer(callbacks.Callback):
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
         self.step = state.global_step or None
-        epoch = updates_per_epoch(args, train_dataloader)
-        saves = range(args.save_steps, state.max_steps, args.save_steps) if args.save_strategy == "steps" else ()
-        off = [step for step in saves if not can_cut(args, step, updates_per_epoch=epoch)]
-        if off:
-            fitting = [n for n in range(1, state.max_steps) if _all_fit(args, n, state.max_steps, epoch)]
-            nearest = min(fitting, key=lambda n: abs(n - args.save_steps), default=state.max_steps)
-            raise ValueError(
-                f"a checkpoint must fall where a generation of completions ends (step {off[0]} does not: an epoch has "
-                f"{epoch} steps, a generation {generation_cycle(args)}). Try save_steps={nearest}."
-            )
-        _check_room(Path(args.output_dir), model, self.keep or len(saves) + 1)
+        sizes = {"max_steps": state.max_steps, "updates_per_epoch": cuts.updates_per_epoch(args, train_dataloader)}
+        cuts.check_saves(args, **sizes)
+        every = cuts.steps_between_saves(args, **sizes)
+        many = room.checkpoints_at_once(max_steps=state.max_steps, every=every, keep=self.keep)
+        trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+        vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
+        size = room.checkpoint_bytes(trained, vocabulary=vocabulary)
+        room.check_room(Path(args.output_dir), size=size, many=many)
 
     def on_save(self, args, state, control, **kwargs):
         if not state.is_world_process_zero:
@@ -153,84 +153,16 @@ class Sealer(callbacks.Callback):
                 shutil.rmtree(older, ignore_errors=True)
 
 
-def _all_fit(args, every: int, last: int, epoch: int) -> bool:
-    return all(can_cut(args, step, updates_per_epoch=epoch) for step in range(every, last, every))
+def sealer_of(trainer) -> Sealer:
+    """The sealer among a trainer's callbacks.
 
-
-def _check_room(folder: Path, model, kept: int) -> None:
-    """Refuse to start where the checkpoints will not fit: weights and two moments of what is trained, and 16 MiB."""
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    needed = (3 * trained + 2**24) * (kept + 1)
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            f"the disk must have room for {kept + 1} checkpoints of about {needed // (kept + 1) >> 20} MiB "
-            f"(got {free >> 20} MiB free). Make room, or set GRPO_NB_OUTPUTS to a folder on another disk."
-        )
-
-
-def generation_cycle(args) -> int:
-    """Optimizer steps after which a generation batch is used up; a checkpoint in between would lose its completions.
-
-    A generation batch feeds steps_per_generation × num_iterations micro-steps, and an optimizer step takes
-    gradient_accumulation_steps of them.
+    Raises: ValueError if there is none: the trainer, if it is one, was made elsewhere.
     """
-    micro_steps = getattr(args, "steps_per_generation", 1) * getattr(args, "num_iterations", 1)
-    return micro_steps // math.gcd(micro_steps, args.gradient_accumulation_steps)
-
-
-def can_cut(args, step: int, *, updates_per_epoch: int) -> bool:
-    """Whether a run that is cut after `step` can be resumed: no generation half used, no line of the log half summed.
-
-    Args:
-        updates_per_epoch: optimizer steps per epoch; the cycle starts anew with each epoch.
-    """
-    return (step % updates_per_epoch) % generation_cycle(args) == 0 and step % int(args.logging_steps) == 0
-
-
-def updates_per_epoch(args, dataloader) -> int:
-    """Optimizer steps of one epoch; the last one may have fewer micro-steps."""
-    return -(-len(dataloader) // args.gradient_accumulation_steps)
-
-
-def check_resumable(args) -> None:
-    """Refuse settings with which a resumed run would not be the run that was cut.
-
-    Args:
-        args: the trainer's config.
-    Raises: ValueError naming the setting and what to do.
-    """
-    if min(args.logging_steps, args.save_steps) < 1:
-        raise ValueError(
-            "logging_steps and save_steps must be whole numbers of steps where a run is to be resumed (got "
-            f"{args.logging_steps} and {args.save_steps}). Try logging_steps=1, save_steps=10."
-        )
-    every, steps = math.lcm(generation_cycle(args), int(args.logging_steps)), args.save_steps
-    saves = str(getattr(args.save_strategy, "value", args.save_strategy))
-    if saves != "steps":
-        raise ValueError(
-            f"save_strategy must be 'steps', so that there is a checkpoint to resume from (got {saves!r}). "
-            f"Try save_strategy='steps', save_steps={every * max(1, 10 // every)}."
-        )
-    if steps % every:
-        nearest = max(1, round(steps / every)) * every
-        raise ValueError(
-            f"save_steps must be a multiple of {every}: a generation of completions and a line of the log end there "
-            f"(got {steps}). Try save_steps={nearest}."
-        )
-    if args.save_only_model:
-        raise ValueError(
-            "save_only_model must be False: without optimizer and random state a resumed run takes another path "
-            "(got True). Drop it, and save disk with save_total_limit=2."
-        )
-    if getattr(args, "sync_ref_model", False):
-        raise ValueError(
-            "sync_ref_model must be False: the moving reference's weights are in no checkpoint (got True). "
-            "Drop it, or train in one go with trainer.train()."
-        )
-    if args.world_size > 1:
-        raise ValueError(
-            f"a resumable run must be one process (got {args.world_size}): each process would seal before the others "
-            "have saved. Train in one go with trainer.train()."
-        )
+    callbacks_of = getattr(getattr(trainer, "callback_handler", None), "callbacks", ())
+    for callback in callbacks_of:
+        if isinstance(callback, Sealer):
+            return callback
+    raise ValueError(
+        "resume_or_start needs a trainer from train.grpo_trainer or train.sft_trainer, which seal their checkpoints "
+        f"(got {type(trainer).__name__} without that). Make it there, or call trainer.train()."
+    )

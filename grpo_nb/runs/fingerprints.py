@@ -12,18 +12,21 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import CodeType
 
+from grpo_nb import __version__
 from grpo_nb.rewards import contract
 
-STACK = ("grpo_nb", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "vllm")
+STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "vllm")
 OF_A_PLACE = ("base_model_name_or_path", "revision", "inference_mode")  # keys of an adapter: where its base lies
-DIGESTED = ("code of reward",)  # sections of hashes, which say nothing to a reader
+DIGESTED = ("code of reward", "code of loss")  # sections of hashes, which say nothing to a reader
 # Settings that change what is written and where, not what is learned.
 OF_NO_EFFECT = (
     "save_", "log", "push_", "hub_", "report_to", "output_dir", "run_name", "disable_tqdm", "project", "trackio",
 )  # fmt: skip
 
 
-def fingerprint(args, rows: Sequence[dict], rewards: Sequence[Callable], model, tokenizer) -> dict[str, dict]:
+def fingerprint(
+    args, rows: Sequence[dict], rewards: Sequence[Callable], model, tokenizer, *, switches=(), loss=None
+) -> dict[str, dict]:
     """Everything on which the curve of a run depends, in sections whose entries can be compared one by one.
 
     Args:
@@ -33,6 +36,8 @@ def fingerprint(args, rows: Sequence[dict], rewards: Sequence[Callable], model, 
             functions of their own module (or notebook) that they use.
         model: as it is before the first step; its parameters count, sampled at 64 places each.
         tokenizer: its chat template counts.
+        switches: of the trainer, beside its config: name → value.
+        loss: a function of the learner's own; None where the package or TRL has it.
     """
     texts = [json.dumps(row, sort_keys=True, default=str) for row in rows]
     adapters = {name: _plain(config.to_dict()) for name, config in getattr(model, "peft_config", {}).items()}
@@ -41,9 +46,11 @@ def fingerprint(args, rows: Sequence[dict], rewards: Sequence[Callable], model, 
         "adapter": {f"{name} {key}": c[key] for name, c in adapters.items() for key in c if key not in OF_A_PLACE},
         "data set": {"rows": len(texts), "content": _digest("\n".join(texts))},
         "code of reward": {f"{i}. {_name(reward)}": _digest(_code(reward)) for i, reward in enumerate(rewards, 1)},
+        "code of loss": {} if loss is None else {_name(loss): _digest(_code(loss))},
         "starting weights": {"content": _weights(model)},
         "chat template": {"content": _digest(str(getattr(tokenizer, "chat_template", "")))},
         "version": versions(),
+        "switch": dict(switches),
     }
 
 
@@ -94,8 +101,8 @@ def _digest(text: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python and the libraries of `STACK` that are installed."""
-    found = {"python": platform.python_version()}
+    """This package, Python, and the libraries of `STACK` that are installed."""
+    found = {"grpo_nb": __version__, "python": platform.python_version()}
     for name in STACK:
         try:
             found[name] = version(name)

@@ -6,48 +6,133 @@ import shutil
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EROFS
 from pathlib import Path
 
-from grpo_nb.runs import callbacks, checkpoints, fingerprints, tracking
+import filelock
+
+from grpo_nb.runs import callbacks, checkpoints, cuts, fingerprints, room, stopping, tracking
 
 
-def to_resume(trainer_folder: Path, fingerprint: dict) -> tuple[Path | None, bool]:
-    """The checkpoint from which a run with this fingerprint goes on (None: it starts anew), and whether it is its last.
-
-    Raises: ValueError if the newest one belongs to an unfinished run that was not equal, naming every difference.
-    """
-    found, content = checkpoints.newest(trainer_folder)
-    if found is None:
-        return None, False
-    if content["schema"] != checkpoints.SCHEMA:
+def lock(folder: Path):
+    """The lock file beside a trainer's folder, held; the system frees it when the process ends, however it ends."""
+    held = filelock.FileLock(folder.with_name(folder.name + ".lock"), blocking=False)
+    try:
+        return held.acquire()
+    except filelock.Timeout as error:
+        # On a disk without locks, filelock takes a file for one, which stays if its machine is lost.
+        lost = f" If its machine is lost, delete {held.lock_file}." if isinstance(held, filelock.SoftFileLock) else ""
         raise ValueError(
-            f"{found.name} must be sealed by this version of grpo_nb (got a seal of schema {content['schema']}, not "
-            f"{checkpoints.SCHEMA}). Update grpo_nb, or start anew with train.resume_or_start(trainer, fresh=True)."
+            f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
+            f"notebook or terminal it is in, or give this run another name.{lost}"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise OSError(
+            f"a run must be able to lock a file beside its checkpoints (got {error!r} for {held.lock_file}). "
+            "Set GRPO_NB_OUTPUTS to a folder on a local disk."
+        ) from error
+
+
+def train(trainer, sealer: checkpoints.Sealer, stopper: stopping.Stopper, *, fresh: bool):
+    """Train on from the newest checkpoint that is whole, or from the beginning; see `train.resume_or_start`.
+
+    Args:
+        sealer: the trainer's, from `checkpoints.sealer_of`.
+        stopper: ends the run early, at a step from which it can go on.
+        fresh: begin anew whatever is there.
+    Returns: `transformers.trainer_utils.TrainOutput`.
+    """
+    folder = Path(trainer.args.output_dir)
+    cuts.check_resumable(trainer.args)
+    sealer.note_settings(trainer.args)
+    found, seal = (None, {}) if fresh else to_resume(folder, sealer.fingerprint)
+    sealer.check_trainer(trainer, found)
+    if found is None:
+        set_all_aside(folder)
+    elif is_finished(seal):
+        return load_finished(trainer, found)
+    else:
+        set_threads(seal["machine"])
+        print(goes_on(found, seal))
+        restore_token_count(trainer, found)
+    helpers = [stopper, Restorer(found)] if found else [stopper]
+    for helper in helpers:
+        trainer.add_callback(helper)
+    try:
+        with stopper.catching_interrupts():
+            result = trainer.train(resume_from_checkpoint=str(found) if found else None)
+    except BaseException as error:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, callbacks.Callback):
+                callback.on_stop(error)
+        if isinstance(error, Exception):
+            remove_unsealed(folder)
+            if trouble := disk_trouble(error, folder, sealer.step):
+                raise trouble from error
+        raise
+    finally:
+        for helper in helpers:
+            trainer.remove_callback(helper)
+    stopper.finish(trainer.state)
+    return result
+
+
+def to_resume(trainer_folder: Path, fingerprint: dict) -> tuple[Path | None, dict]:
+    """The checkpoint from which a run with this fingerprint goes on, and its seal; (None, {}) if it starts anew.
+
+    Where it starts anew although another run was finished here, this is printed.
+
+    Raises: ValueError if the newest one belongs to an unfinished run that was not equal, naming every difference, or
+    only the two versions of grpo_nb if that is one of them: everything else may follow from it.
+    """
+    found, seal = checkpoints.newest(trainer_folder)
+    if found is None:
+        return None, {}
+    written, ours = (content.get("version", {}).get("grpo_nb") for content in (seal["fingerprint"], fingerprint))
+    if seal["schema"] != checkpoints.SCHEMA:
+        raise ValueError(
+            f"{found.name} must have a seal of schema {checkpoints.SCHEMA} (got schema {seal['schema']}, written by "
+            f"grpo_nb {written}; this is grpo_nb {ours}). Update grpo_nb, or start anew with "
+            "train.resume_or_start(trainer, fresh=True)."
         )
-    is_finished = content["step"] >= content["max_steps"]
-    changed = fingerprints.differences(content["fingerprint"], fingerprint)
-    if changed and is_finished:
+    changed = fingerprints.differences(seal["fingerprint"], fingerprint)
+    if written != ours:
+        changed = [f"version grpo_nb: {written} → {ours}"]
+    if changed and is_finished(seal):
         print(
             f"Changed since the finished run ({'; '.join(changed)}): it is kept as trainer.previous, a new one starts."
         )
-        return None, False
+        return None, {}
+    if written != ours:
+        raise ValueError(
+            f"a run must be finished by the version of grpo_nb that began it (got {found.name} of {seal['max_steps']} "
+            f"steps, written by grpo_nb {written}; this is grpo_nb {ours}). Install grpo_nb {written} to go on, or "
+            "start anew with train.resume_or_start(trainer, fresh=True)."
+        )
     if changed:
         raise ValueError(
-            f"a run can only be resumed as the run that it was (since {found.name} of {content['max_steps']} steps, "
+            f"a run can only be resumed as the run that it was (since {found.name} of {seal['max_steps']} steps, "
             f"changed: {'; '.join(changed)}). Restore that, or start anew with "
             "train.resume_or_start(trainer, fresh=True)."
         )
-    if not is_finished:
-        print(f"Goes on from {found.name} of {content['max_steps']} steps{_where(content['machine'])}.")
-    return found, is_finished
+    return found, seal
 
 
-def _where(sealed: dict) -> str:
-    """Take the number of threads with which the run began, if this machine has them; say what else is different."""
+def is_finished(seal: dict) -> bool:
+    """Whether a checkpoint is the last one of its run."""
+    return seal["step"] >= seal["max_steps"]
+
+
+def set_threads(machine: dict) -> None:
+    """Give torch the number of threads with which the run began, if this machine has them: sums depend on it."""
     import torch
 
-    if sealed["threads"] <= (os.cpu_count() or 1):
-        torch.set_num_threads(sealed["threads"])
-    other = fingerprints.differences({"": sealed}, {"": fingerprints.machine()})
-    return f", on another machine ({'; '.join(map(str.strip, other))}): the last bits may differ" if other else ""
+    if machine["threads"] <= (os.cpu_count() or 1):
+        torch.set_num_threads(machine["threads"])
+
+
+def goes_on(found: Path, seal: dict) -> str:
+    """The sentence that says from where a run goes on, and what is different about this machine, if anything is."""
+    other = fingerprints.differences({"": seal["machine"]}, {"": fingerprints.machine()})
+    where = f", on another machine ({'; '.join(map(str.strip, other))}): the last bits may differ" if other else ""
+    return f"Goes on from {found.name} of {seal['max_steps']} steps{where}."
 
 
 def load_finished(trainer, folder: Path):
@@ -70,19 +155,18 @@ def load_finished(trainer, folder: Path):
     return TrainOutput(steps, losses[-1] if losses else math.nan, {})
 
 
-def disk_trouble(error: BaseException, trainer_folder: Path, sealed: int | None) -> OSError | None:
-    """The clean sentence for an error that came from a full or read-only disk; None for any other error.
-
-    A checkpoint that could not be finished is removed: it is worth nothing, and takes the room that is missing.
-    """
-    if not isinstance(error, Exception):
-        return None
+def remove_unsealed(trainer_folder: Path) -> None:
+    """Remove a checkpoint that could not be finished: it is worth nothing, and takes the room that is missing."""
     for path in checkpoints.all_checkpoints(trainer_folder):
         if not (path / checkpoints.SEAL).exists():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def disk_trouble(error: Exception, trainer_folder: Path, sealed: int | None) -> OSError | None:
+    """The clean sentence for an error that came from a full or read-only disk; None for any other error."""
     if not _is_from_disk(error, trainer_folder.parent):
         return None
-    free = shutil.disk_usage(_existing(trainer_folder)).free >> 20
+    free = room.free_bytes(trainer_folder) // room.MIB
     kept = f"checkpoint-{sealed} is whole; the run goes on from it" if sealed else "no checkpoint was sealed yet"
     return OSError(
         f"the disk must take what the run writes (got {type(error).__name__}: {str(error)[:200]}; {free} MiB are "
@@ -131,7 +215,7 @@ class Restorer(callbacks.Callback):
         sampler = getattr(getattr(train_dataloader, "batch_sampler", None), "sampler", None)
         if type(sampler).__name__ != "RepeatSampler" or not sampler.shuffle:
             return  # accelerate's own samplers are seeded by epoch
-        for _ in range(state.global_step // checkpoints.updates_per_epoch(args, train_dataloader)):
+        for _ in range(state.global_step // cuts.updates_per_epoch(args, train_dataloader)):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
 
 
@@ -152,7 +236,3 @@ def _is_from_disk(error: Exception, run_folder: Path) -> bool:
         return False
     ours = str(error.filename or "").startswith(str(run_folder))
     return error.errno in (ENOSPC, EDQUOT, EFBIG) or (error.errno in (EROFS, EACCES) and ours)
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in [folder, *folder.parents] if path.exists())

@@ -1,13 +1,12 @@
 """A clean end before the last step: the time is used up, or the reader interrupts the kernel."""
 
 import contextlib
-import itertools
 import signal
 import threading
 import time
 from collections.abc import Iterator
 
-from grpo_nb.runs import callbacks, checkpoints
+from grpo_nb.runs import callbacks, cuts
 
 
 class Stopper(callbacks.Callback):
@@ -28,16 +27,15 @@ class Stopper(callbacks.Callback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         self.started = self.stepped = time.monotonic()
-        self.epoch = checkpoints.updates_per_epoch(args, train_dataloader)
+        self.epoch = cuts.updates_per_epoch(args, train_dataloader)
 
     def on_step_end(self, args, state, control, **kwargs):
         now, step = time.monotonic(), state.global_step
         step_s, self.stepped = now - self.stepped, now
-        if not checkpoints.can_cut(args, step, updates_per_epoch=self.epoch):
+        if not cuts.can_cut(args, step, updates_per_epoch=self.epoch):
             return
-        ahead = itertools.count(1)
-        to_next = next(n for n in ahead if checkpoints.can_cut(args, step + n, updates_per_epoch=self.epoch))
-        if self.reason is None and self.budget_s is not None and now + to_next * step_s - self.started > self.budget_s:
+        ahead_s = (cuts.next_cut(args, step, updates_per_epoch=self.epoch) - step) * step_s
+        if self.reason is None and self.budget_s is not None and now + ahead_s - self.started > self.budget_s:
             self.reason = "minutes"
         if self.reason is not None:
             control.should_save = control.should_training_stop = True
@@ -57,8 +55,11 @@ class Stopper(callbacks.Callback):
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def say_why(self, state) -> None:
-        """Tell how far the run came if it was cut; an interrupt ends the cell, as interrupts do."""
+    def finish(self, state) -> None:
+        """Print how far the run came if it was cut.
+
+        Raises: KeyboardInterrupt if an interrupt cut it: that ends the cell, as interrupts do.
+        """
         if self.reason is None:
             return
         said = f"stopped after step {state.global_step} of {state.max_steps}, sealed: run the cell again to go on"

@@ -69,6 +69,9 @@ logging_nan_inf_filter=True
 remove_unused_columns=True
 auto_find_batch_size=True
 save_total_limit=1
+save_only_model=True
+save_steps=8, num_iterations=3
+save_steps=0.1
 output_dir="my-run"
 run_name="first try"
 num_generations=1
