@@ -1,7 +1,7 @@
-"""Preflight a config in a second, then assemble TRL's trainers.
+"""TRL's trainers, assembled from a profile's dicts; started, resumed; and the warm start.
 
-Nothing here replaces TRL: a profile's dict becomes an `SFTConfig` or a `GRPOConfig`, rows become a
-`datasets.Dataset`, and TRL's own trainer trains. What is added is that a mistake is named before a model loads.
+A dict becomes an `SFTConfig` or a `GRPOConfig`, rows become a `datasets.Dataset`, and a mistake is named before a model
+loads. TRL's trainer trains, in the CPU profiles with the advantages and the loss of this package.
 """
 
 import functools
