@@ -2,6 +2,7 @@
 
 import collections
 import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,14 +30,12 @@ def trained(folder, *, switches=None, model=None, **changes) -> tuple[dict, list
     return {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}, log, trainer
 
 
-def assert_trains_as_trl(folder, *, switches=None, float64: bool = False, **changes) -> None:
+def assert_trains_as_trl(folder, *, switches=None, **changes) -> None:
     """Equal weights to the bit, and an equal log: own_loss beside TRL's loss."""
-    dtype = torch.float64 if float64 else torch.float32
-    before = {n: p.clone() for n, p in tiny.with_lora(tiny.tiny_model(dtype=dtype)).named_parameters()}
+    before = {n: p.clone() for n, p in tiny.with_lora(tiny.tiny_model()).named_parameters()}
     switches, results = switches or {}, []
     for own in (False, True):
-        model = tiny.with_lora(tiny.tiny_model(dtype=dtype))
-        results.append(trained(folder, model=model, switches={**switches, "own_loss": own}, **changes))
+        results.append(trained(folder, switches={**switches, "own_loss": own}, **changes))
     (theirs, their_log, _), (ours, our_log, trainer) = results
     assert "own_loss" not in trainer.left_to_trl()
     assert any((before[name] - weight).abs().max() > 1e-3 for name, weight in ours.items()), "it trained"
@@ -53,9 +52,10 @@ def assert_trains_as_trl(folder, *, switches=None, float64: bool = False, **chan
 
 @pytest.mark.parametrize("loss_type", TRLS)
 def test_ten_steps_of_each_loss_end_in_trls_weights(loss_type, tmp_path):
-    """Off-policy too: each generation trains twice, in two accumulated halves. Then with a KL penalty, in float64."""
-    assert_trains_as_trl(tmp_path, loss_type=loss_type, num_iterations=2, gradient_accumulation_steps=2)
-    assert_trains_as_trl(tmp_path, loss_type=loss_type, beta=0.1, float64=True)
+    """Off-policy too: each generation trains twice, in three accumulated parts of 6 rows. Then with a KL penalty."""
+    thirds = {"per_device_train_batch_size": 6, "num_generations": 3, "gradient_accumulation_steps": 3}
+    assert_trains_as_trl(tmp_path, loss_type=loss_type, num_iterations=2, **thirds)
+    assert_trains_as_trl(tmp_path, loss_type=loss_type, beta=0.1)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ def test_ten_steps_of_each_loss_end_in_trls_weights(loss_type, tmp_path):
         {"entropy_coef": 0.01, "loss_type": "dapo", "steps_per_generation": 2, "mask_truncated_completions": True},
         {"multi_objective_aggregation": "normalize_then_sum", "top_entropy_quantile": 0.5, "reward_weights": [2.0]},
         {"off_policy_mask_threshold": 1e-6, "num_iterations": 2, "num_generations": 2, "loss_type": "bnpo"},
+        {"gradient_accumulation_steps": 3, "steps_per_generation": 4, "loss_type": "grpo"},  # an epoch's last has 1
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -104,6 +105,22 @@ def test_loss_and_metrics_of_random_micro_batches_are_trls(training):
             assert our_logged[name] == pytest.approx(values, rel=1e-6, abs=1e-9, nan_ok=True), f"{name} {seed}"
         metrics_seen |= logged.keys()
     assert metrics_seen >= {"kl", "entropy", "clip_ratio/low_min", "cispo_clip_ratio", "vespo/phi_seq_mean"}
+
+
+def test_an_evaluation_compares_within_groups_of_its_own_size(tmp_path):
+    """Metrics of an evaluation, and the advantages in the table of completions."""
+    found = []
+    for own in (False, True):
+        torch.manual_seed(0)
+        model, switches = tiny.with_lora(tiny.tiny_model()), OFF | {"own_loss": own}
+        settings = {"num_generations_eval": 2, "per_device_eval_batch_size": 4}
+        trainer = tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer, switches=switches, **settings)
+        metrics = trainer.evaluate(eval_dataset=trainer.train_dataset.select(range(8)))
+        compared = {k: v for k, v in metrics.items() if not k.endswith(NOT_COMPARED)}
+        found.append((compared, list(trainer._logs["advantages"])))
+    (theirs, their_advantages), (ours, our_advantages) = found
+    assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-9, nan_ok=True)
+    assert our_advantages == their_advantages and any(our_advantages)
 
 
 # --- the answer key trains --------------------------------------------------------------------------------------------
@@ -176,6 +193,21 @@ def test_a_loss_of_ones_own_trains(tmp_path):
     assert cosine == pytest.approx(-1, abs=1e-3)
 
 
+def test_a_loss_of_ones_own_gets_copies(tmp_path):
+    """What it writes into its arguments changes no later step, and not what follows it."""
+
+    def untidy(logps, old_logps, advantages, mask, **settings):
+        copies = [tensor.clone() for tensor in (old_logps, advantages, mask)]
+        for tensor in (old_logps, advantages, mask):
+            tensor.mul_(0)
+        return ppo_clip(logps, *copies, **settings)
+
+    settings = {"num_iterations": 2, "beta": 0.1, "max_steps": 4}
+    tidy, *_ = trained(tmp_path, switches={"own_loss": True, "loss": ppo_clip}, **settings)
+    ours, *_ = trained(tmp_path, switches={"own_loss": True, "loss": untidy}, **settings)
+    assert all(torch.equal(ours[name], weight) for name, weight in tidy.items())
+
+
 def test_a_loss_of_ones_own_trains_every_row(tmp_path):
     """It may pay rows without an advantage, so none is left out; KL and the loss type's mean follow it."""
 
@@ -197,10 +229,17 @@ def test_a_loss_of_ones_own_trains_every_row(tmp_path):
         (lambda logps, old, advantages, mask, **s: logps.sum(1), r"per completion, \[2, 1\] \(got shape \[2\]\)"),
         (lambda logps, old, advantages, mask, **s: 0.0, r"\(got float\)"),
         (lambda logps, old, advantages, mask, **s: old * advantages, r"must depend on logps.*without a gradient"),
+        (lambda logps, old, advantages, mask, **s: logps / mask, r"a loss must be finite, outside of the mask too"),
+        (
+            lambda logps, old, advantages, mask, **s: s["eps"],
+            r"must compute on any batch \(got KeyError: 'eps'.*epsilon_h",
+        ),
+        (lambda logps, old, advantages, mask, **s: logps * advantages.squeeze(), r"got RuntimeError.*size of tensor"),
+        (max, r"must take"),
         (lambda logps, old, advantages: logps, r"must take \(logps, old_logps, advantages, mask, \*\*settings\)"),
         (ppo_clip(*(torch.zeros(1, 1),) * 4, epsilon=0.2), r"loss must be a function .*Write def"),
     ],
-    ids=["scalar", "one a row", "float", "no gradient", "signature", "called"],
+    ids="scalar row float detached nan key broadcast builtin signature called".split(),
 )
 def test_what_cannot_be_a_loss_is_refused_before_a_model_loads(loss, sentence, profile, rows, monkeypatch):
     monkeypatch.setattr(models, "add_lora", lambda *args, **options: pytest.fail("the model was touched"))
@@ -232,3 +271,13 @@ def test_what_only_trl_has_is_left_to_it(tmp_path):
     assert log[0]["entropy_coef"] != 0.01
     with pytest.raises(ValueError, match="must be the whole loss .*the coefficient of the entropy bonus adapts"):
         trained(tmp_path, switches={"own_loss": True, "loss": ppo_clip}, max_steps=2, **changes)
+    trainer.use_adaptive_entropy = False
+    assert package_loss.why_not(trainer, {}) is None
+    trainer.use_vllm, trainer.vllm_importance_sampling_correction, trainer.off_policy_mask_threshold = True, False, 0.0
+    assert "nothing corrects for" in package_loss.why_not(trainer, {})
+    trainer.off_policy_mask_threshold, trainer.top_entropy_quantile = None, 0.5
+    assert package_loss.why_not(trainer, {}) is None
+    trainer.accelerator = SimpleNamespace(num_processes=2)
+    assert "of all processes" in package_loss.why_not(trainer, {})
+    trainer.accelerator.num_processes = 1
+    assert "images" in package_loss.why_not(trainer, {"pixel_values": 0})

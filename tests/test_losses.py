@@ -98,7 +98,11 @@ def trainer_and_inputs(tensors: dict, options: dict, metrics: dict | None = None
     if tensors["sampling_logps"] is not None:
         ratio = reference_sampling_ratio(tensors, options)
     trainer.__dict__.update(
-        args=SimpleNamespace(**{k: v for k, v in options.items() if k not in ("num_items_in_batch", "num_processes")}),
+        args=SimpleNamespace(
+            **{f"vllm_importance_sampling_{name}": None for name in ("clip_min", "clip_max")}
+            | {"vllm_importance_sampling_mode": MODES[0]}
+            | {key: value for key, value in options.items() if key not in ("num_items_in_batch", "num_processes")}
+        ),
         accelerator=accelerator,
         model=SimpleNamespace(training=training),
         loss_type=options["loss_type"],

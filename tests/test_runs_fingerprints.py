@@ -1,8 +1,10 @@
 """Equal runs have equal fingerprints, also in another process; every difference is named."""
 
 import functools
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -173,3 +175,18 @@ def test_the_code_of_a_reward_has_one_digest_in_every_process(hash_seed):
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": hash_seed}, check=True
     )
     assert ran.stdout.split() == [fingerprints._digest(fingerprints._code(reward)) for reward in (paid, defaulted)]
+
+
+def test_the_packages_own_loss_is_part_of_a_run_that_trains_with_it(tmp_path, monkeypatch):
+    """Edited between two sessions, it would be another loss under the same name."""
+    package = Path(fingerprints.__file__).parent.parent
+    shutil.copytree(package / "losses", tmp_path / "losses")
+    shutil.copy(package / "advantages.py", tmp_path)
+    monkeypatch.setattr(fp, "__file__", str(tmp_path / "runs" / "fingerprints.py"))
+    before = fingerprints._code_of_loss(None, {"own_loss": True})
+    assert before.keys() == {"grpo_nb"} and fingerprints._code_of_loss(None, {"own_loss": False}) == {}
+    total = tmp_path / "losses" / "total.py"
+    total.write_text(total.read_text(encoding="utf8").replace("return -phi", "return phi"), encoding="utf8")
+    assert fingerprints.differences(
+        {"code of loss": before}, {"code of loss": fingerprints._code_of_loss(None, {"own_loss": True})}
+    ) == ["code of loss grpo_nb"]

@@ -1,8 +1,7 @@
 """The package's own advantages and loss in TRL's trainer: what `advantages` and `losses` say is what trains.
 
 TRL samples, calls the rewards and scores the tokens; from the rewards on it is `advantages.combine_rewards`, from the
-log-probs on `losses.grpo_loss`. The eight loss types give TRL's weights bit for bit, or within 1e-12 where a KL penalty
-is added (tests/test_kernels_package_loss.py).
+log-probs on `losses.grpo_loss`. TRL's loss types give its weights bit for bit (tests/test_kernels_package_loss.py).
 """
 
 import functools
@@ -16,13 +15,14 @@ from trl.trainer.utils import nanmax, nanmin
 
 from grpo_nb import advantages, losses
 
-TENSORS = ("old_logps", "ref_logps", "sampling_logps", "entropies", "num_items_in_batch", "surrogate")
+OF_A_BATCH = "old_logps ref_logps sampling_logps entropies num_items_in_batch num_processes surrogate".split()
 
 
 def settings(args) -> dict:
     """The settings of a `GRPOConfig` that the loss reads, by their names there."""
     names = [p.name for p in inspect.signature(losses.grpo_loss).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return {name: getattr(args, name) for name in names if name not in TENSORS and hasattr(args, name)}
+    found = {name: getattr(args, name) for name in names if name not in OF_A_BATCH}
+    return found | {"epsilon_high": args.epsilon if args.epsilon_high is None else args.epsilon_high}
 
 
 def why_not(trainer, inputs: dict) -> str | None:
@@ -37,7 +37,8 @@ def why_not(trainer, inputs: dict) -> str | None:
         return "the router's loss of a mixture of experts is added"
     if trainer.top_entropy_quantile < 1.0 and trainer.accelerator.num_processes > 1:
         return "the quantile of the entropy is that of all processes"
-    if trainer.use_vllm and not trainer.vllm_importance_sampling_correction and trainer.off_policy_mask_threshold:
+    is_corrected = not trainer.use_vllm or trainer.vllm_importance_sampling_correction
+    if trainer.off_policy_mask_threshold is not None and not is_corrected:
         return "the off-policy mask looks at log-probs of vLLM that nothing corrects for"
     if {"pixel_values", "token_type_ids", "mm_token_type_ids"} & inputs.keys():
         return "images are scored"
@@ -57,7 +58,7 @@ def check_loss(loss: Callable, args) -> None:
         raise ValueError(f"loss must be a function (got {loss!r}). Write def, and pass its name without ().")
     try:
         inspect.signature(loss).bind(None, None, None, None, **settings(args))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # a builtin has no signature
         raise ValueError(
             f"the loss {name} must take (logps, old_logps, advantages, mask, **settings) (got one that does not: "
             f"{error}). Write def {name}(logps, old_logps, advantages, mask, **settings)."
@@ -67,12 +68,18 @@ def check_loss(loss: Callable, args) -> None:
 
     def own(*tensors):
         try:
-            return loss(*(tensor.clone() for tensor in tensors), **settings(args))
+            per_token = loss(*tensors, **settings(args))
         except Exception as error:  # the reader's own code: anything may come
             raise ValueError(
                 f"the loss {name} must compute on any batch (got {type(error).__name__}: {error}, in a try with logps, "
                 f"old_logps and mask [2, 3] and advantages [2, 1]). Its settings are {', '.join(settings(args))}."
             ) from error
+        if isinstance(per_token, Tensor) and not per_token.isfinite().all():
+            raise ValueError(
+                f"a loss must be finite, outside of the mask too, for 0 · NaN is NaN (got {per_token.tolist()}). "
+                "Look for log(0) and 0/0, and divide by nothing that may be 0."
+            )
+        return per_token
 
     try:
         losses.grpo_loss(logps, torch.tensor([1.0, -1.0]), mask, old_logps=old_logps, surrogate=own)

@@ -1,4 +1,4 @@
-"""Our head inside TRL's `GRPOTrainer`: its log-probs and entropies without logits; its loss stays its own text.
+"""Our head inside TRL's `GRPOTrainer`: log-probs and entropies without logits.
 
 Both known versions of TRL ask one method for log-probs, `_get_per_token_logps_and_entropies`, and compute every loss
 from them. That method is what is replaced, so every loss type works. Images and the loss of an MoE's router go to TRL's
@@ -131,14 +131,19 @@ def logit_of(model, temperature: float) -> Logit:
 TRLS_OWN = "train with TRL's own trainer (profile.kernels = {})."
 
 
-def check_trainer(trainer) -> None:
-    """Raise ValueError, in one sentence, for a trainer that this cannot serve."""
-    args, found = trainer.args, version("trl")
-    if found not in KNOWN_TRL:
+def check_version() -> None:
+    """Raise ValueError for a TRL whose private methods may be others than those that are replaced here."""
+    if (found := version("trl")) not in KNOWN_TRL:
         raise ValueError(
-            f"the linear head replaces a private method of TRL and knows {' and '.join(KNOWN_TRL)} (got {found}). "
+            f"this trainer replaces private methods of TRL and knows {' and '.join(KNOWN_TRL)} (got {found}). "
             f"Install one of them, or {TRLS_OWN}"
         )
+
+
+def check_trainer(trainer) -> None:
+    """Raise ValueError, in one sentence, for a trainer that this cannot serve."""
+    check_version()
+    args = trainer.args
     is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     if is_split or args.world_size > 1 or args.n_gpu > 1 or args.torch_compile:
         raise ValueError(

@@ -1,5 +1,6 @@
 """TRL's `GRPOTrainer` with the package's own loss in it, and the same numbers at a lower cost: five switches."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from grpo_nb.kernels import dead_rows, package_loss, plug, prefix, sampler
 
+NO_LOSS = "Change that, or pass none."
 SWITCHES = ("own_loss", "linear_head", "shared_prefix", "drop_dead_rows", "cached_sampler")
 
 
@@ -54,9 +56,14 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
             )
         if loss is not None and not own_loss:
             raise ValueError("a loss of your own needs own_loss (got own_loss=False). Turn it on, or pass no loss.")
-        super().__init__(*args, **kwargs)
+        if own_loss:
+            plug.check_version()
         if loss is not None:
-            package_loss.check_loss(loss, self.args)
+            given = inspect.signature(trl.GRPOTrainer).bind(*args, **kwargs).arguments
+            package_loss.check_loss(loss, given.get("args") or trl.GRPOConfig())
+        super().__init__(*args, **kwargs)
+        if loss is not None and (reason := package_loss.why_not(self, {})):
+            raise ValueError(f"a loss of your own must be the whole loss (got a run in which {reason}). {NO_LOSS}")
         self._has_own_loss, self._loss = own_loss, loss
         self._rewards_per_function: Any = None  # until there are some: [N, K]
         own = super()._get_per_token_logps_and_entropies
@@ -112,9 +119,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
     def _loss_of(self, model, inputs):
         reason = package_loss.why_not(self, inputs) if self._has_own_loss else "own_loss is off"
         if reason and self._loss is not None:
-            raise ValueError(
-                f"a loss of your own must be the whole loss (got a run in which {reason}). Change that, or pass none."
-            )
+            raise ValueError(f"a loss of your own must be the whole loss (got a batch in which {reason}). {NO_LOSS}")
         if reason:
             return super()._compute_loss(model, inputs)
         return package_loss.compute_loss(self, model, inputs, loss=self._loss)

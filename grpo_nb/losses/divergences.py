@@ -26,5 +26,4 @@ def kl_k3(logps: Float[Tensor, "*shape"], ref_logps: Float[Tensor, "*shape"]) ->
     >>> kl_k3(tensor([-1.0]), tensor([-1.0]))
     tensor([0.])
     """
-    log_r = ref_logps - logps
-    return log_r.exp() - log_r - 1
+    return (ref_logps - logps).exp() - (ref_logps - logps) - 1

@@ -37,11 +37,12 @@ def divisors(
     gradient_accumulation_steps: int = 1,
     steps_per_generation: int = 1,
     num_processes: int = 1,
-) -> tuple[Float[Tensor, "N 1"] | None, float | Tensor]:
-    """What the tokens of a completion are divided by (None: nothing), and then the sum over all of them.
+) -> tuple[Float[Tensor, "N 1"] | None, float | Tensor, int]:
+    """What the tokens of a completion are divided by (None: nothing), then the sum over all, then the accumulation.
 
-    grpo, sapo: length, N · bnpo: tokens of the micro-batch · dr_grpo: N·max_completion_length · dapo, cispo, vespo:
-    tokens of the update, of all processes, made from the generation batch's · luspo: N.
+    One after the other, for so TRL rounds. grpo, sapo: length, N · bnpo: tokens of the micro-batch · dr_grpo:
+    N·max_completion_length · dapo, cispo, vespo: tokens of the update, of all processes, made from the generation
+    batch's · luspo: N.
 
     Args:
         max_completion_length: None: T.
@@ -56,15 +57,15 @@ def divisors(
     rows, steps = mask.shape[0], gradient_accumulation_steps
     if loss_type in BY_UPDATE:
         items = mask.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
-        return None, items.clamp(min=1.0) / num_processes * steps / steps_per_generation
+        return None, items.clamp(min=1.0) / num_processes * steps / steps_per_generation, 1
     if loss_type in ("grpo", "sapo"):
-        return mask.sum(1, keepdim=True).clamp(min=1.0), rows * steps
+        return mask.sum(1, keepdim=True).clamp(min=1.0), rows, steps
     if loss_type == "bnpo":
-        return None, mask.sum().clamp(min=1.0) * steps
+        return None, mask.sum().clamp(min=1.0), steps
     if loss_type == "dr_grpo":
-        return None, rows * longest * steps
+        return None, rows * longest, steps
     if loss_type == "luspo":
-        return None, rows * steps
+        return None, rows, steps
     raise ValueError(f"a loss type must say what it is divided by (got {loss_type}). Give it a branch in `divisors`.")
 
 
@@ -79,8 +80,8 @@ def token_weights(mask: Shaped[Tensor, "N T"], **denominators: Any) -> Float[Ten
     tensor([[0.2500, 0.2500],
             [0.5000, 0.0000]])
     """
-    of_row, of_all = divisors(mask, **denominators)
-    return mask / (of_all if of_row is None else of_row * of_all)
+    of_row, of_all, steps = divisors(mask, **denominators)
+    return (mask if of_row is None else mask / of_row) / of_all / steps
 
 
 @shapes.shaped
@@ -95,8 +96,7 @@ def aggregate(per_token: Float[Tensor, "N #T"], mask: Shaped[Tensor, "N T"], **d
     >>> aggregate(tensor([[1.0, 1.0], [4.0, 9.0]]), tensor([[1, 1], [1, 0]]), loss_type="bnpo")
     tensor(2.)
     """
-    of_row, of_all = divisors(mask, **denominators)
+    of_row, of_all, steps = divisors(mask, **denominators)
     counted = per_token * mask
-    if of_row is None:
-        return counted.sum() / of_all
-    return (counted.sum(1, keepdim=True) / of_row).sum() / of_all
+    total = counted.sum() if of_row is None else (counted.sum(1, keepdim=True) / of_row).sum()
+    return total / of_all / steps

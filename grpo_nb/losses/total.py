@@ -106,6 +106,10 @@ def grpo_loss(
         correction = masks.sampling_ratio(
             old_logps, sampling_logps, mask, mode=vllm_importance_sampling_mode, bounds=bounds
         )
+    kl = None
+    if beta != 0.0:
+        assert ref_logps is not None
+        kl = kl_k3(logps, ref_logps) * (ratio if use_bias_correction_kl else 1.0)
     if surrogate is None:
         per_token = _surrogate(
             loss_type,
@@ -115,7 +119,7 @@ def grpo_loss(
             k_and_lambda=((vespo_k_pos, vespo_lambda_pos), (vespo_k_neg, vespo_lambda_neg)),
         )
     else:
-        per_token = surrogate(logps, old_logps, advantages, mask)
+        per_token = surrogate(*(tensor.clone() for tensor in (logps, old_logps, advantages, mask)))
         _check_per_token(per_token, logps)
     kept = None
     if off_policy_mask_threshold is not None:
@@ -125,12 +129,9 @@ def grpo_loss(
         assert entropies is not None  # `_check_inputs`, here and below
         kept = masks.high_entropy(entropies, mask, share=top_entropy_quantile)
         per_token = per_token * kept
-    if correction is not None and loss_type != "vespo":
+    if correction is not None and (loss_type != "vespo" or surrogate is not None):
         per_token = per_token * correction
-    kl = None
-    if beta != 0.0:
-        assert ref_logps is not None
-        kl = kl_k3(logps, ref_logps) * (ratio if use_bias_correction_kl else 1.0)
+    if kl is not None:
         per_token = per_token + beta * kl
     denominators: dict[str, Any] = {
         "loss_type": loss_type,

@@ -10,6 +10,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import CodeType
 
 from grpo_nb import __version__
@@ -36,7 +37,7 @@ def fingerprint(
             functions of their own module (or notebook) that they use.
         model: as it is before the first step; its parameters count, sampled at 64 places each.
         tokenizer: its chat template counts.
-        switches: of the trainer, beside its config: name → value.
+        switches: of the trainer, beside its config: name → value; with `own_loss` the package's own files count.
         loss: a function of the learner's own; None where the package or TRL has it.
     """
     texts = [json.dumps(row, sort_keys=True, default=str) for row in rows]
@@ -46,12 +47,23 @@ def fingerprint(
         "adapter": {f"{name} {key}": c[key] for name, c in adapters.items() for key in c if key not in OF_A_PLACE},
         "data set": {"rows": len(texts), "content": _digest("\n".join(texts))},
         "code of reward": {f"{i}. {_name(reward)}": _digest(_code(reward)) for i, reward in enumerate(rewards, 1)},
-        "code of loss": {} if loss is None else {_name(loss): _digest(_code(loss))},
+        "code of loss": _code_of_loss(loss, dict(switches)),
         "starting weights": {"content": _weights(model)},
         "chat template": {"content": _digest(str(getattr(tokenizer, "chat_template", "")))},
         "version": versions(),
         "switch": dict(switches),
     }
+
+
+def _code_of_loss(loss: Callable | None, switches: dict) -> dict[str, str]:
+    """The learner's function; where the package's own loss trains, its files, which may be edited between sessions."""
+    if loss is not None:
+        return {_name(loss): _digest(_code(loss))}
+    if not switches.get("own_loss"):
+        return {}
+    package = Path(__file__).parent.parent
+    files = [package / "advantages.py", *sorted((package / "losses").glob("*.py"))]
+    return {"grpo_nb": _digest("".join(path.read_text(encoding="utf8") for path in files))}
 
 
 def settings(args) -> dict:

@@ -65,7 +65,8 @@ def check_resumable(args) -> None:
     if min(args.logging_steps, args.save_steps) < 1:
         raise ValueError(
             "logging_steps and save_steps must be whole numbers of steps where a run is to be resumed (got "
-            f"{args.logging_steps} and {args.save_steps}). Try logging_steps = 1 and save_steps = 10."
+            f"{args.logging_steps} and {args.save_steps}). Try logging_steps = 1 and save_steps = "
+            f"{generation_cycle(args) * max(1, 10 // generation_cycle(args))}."
         )
     unit, steps = _unit(args), args.save_steps
     saves = str(getattr(args.save_strategy, "value", args.save_strategy))

@@ -19,7 +19,7 @@ SCHEMA = 1  # of a line of metrics.jsonl: {"schema", "step", and the metrics und
 
 def outputs_dir() -> Path:
     """Folder for everything that runs write: GRPO_NB_OUTPUTS, or `outputs` beside the notebook."""
-    return Path(os.environ.get("GRPO_NB_OUTPUTS") or "outputs")
+    return Path(os.environ.get("GRPO_NB_OUTPUTS", "").strip() or "outputs").expanduser()
 
 
 class Run:
