@@ -123,13 +123,23 @@ def test_what_advantages_says_is_what_trains(tmp_path, monkeypatch):
 
 def test_what_losses_says_is_what_trains(tmp_path, monkeypatch):
     """A loss type that TRL has never heard of, added where CONTRIBUTING says: a name and a branch."""
-    monkeypatch.setattr(losses.denominators, "LOSS_TYPES", (*losses.LOSS_TYPES, "reinforce"))
+    monkeypatch.setattr(losses.reduction, "LOSS_TYPES", (*losses.LOSS_TYPES, "reinforce"))
     known = losses.total._surrogate
 
     def surrogate(loss_type, tensors, **options):
         return -tensors[3] * tensors[0] if loss_type == "reinforce" else known(loss_type, tensors, **options)
 
+    divided = losses.reduction.divisors
+
+    def divisors(mask, *, loss_type, **settings):
+        return divided(mask, loss_type="luspo" if loss_type == "reinforce" else loss_type, **settings)
+
+    with pytest.raises(ValueError, match="must say what a token loses .*reinforce"):
+        losses.grpo_loss(torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), loss_type="reinforce")
     monkeypatch.setattr(losses.total, "_surrogate", surrogate)
+    with pytest.raises(ValueError, match="must say what it is divided by .*reinforce"):
+        losses.grpo_loss(torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), loss_type="reinforce")
+    monkeypatch.setattr(losses.reduction, "divisors", divisors)
     switches = dict.fromkeys(SWITCHES, True)
     weights, log, trainer = trained(tmp_path, switches=switches, loss_type="reinforce")
     assert trainer.left_to_trl() == {"drop_dead_rows": "how reinforce divides is not known here"}

@@ -64,8 +64,20 @@ def check_loss(loss: Callable, args) -> None:
         ) from None
     old_logps, mask = torch.tensor([[-1.0, -2.0, -0.5], [-1.5, -0.1, 0.0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     logps = (old_logps + 0.1).requires_grad_()
-    own = functools.partial(loss, **settings(args))
-    losses.grpo_loss(logps, torch.tensor([1.0, -1.0]), mask, old_logps=old_logps, surrogate=own)
+
+    def own(*tensors):
+        try:
+            return loss(*(tensor.clone() for tensor in tensors), **settings(args))
+        except Exception as error:  # the reader's own code: anything may come
+            raise ValueError(
+                f"the loss {name} must compute on any batch (got {type(error).__name__}: {error}, in a try with logps, "
+                f"old_logps and mask [2, 3] and advantages [2, 1]). Its settings are {', '.join(settings(args))}."
+            ) from error
+
+    try:
+        losses.grpo_loss(logps, torch.tensor([1.0, -1.0]), mask, old_logps=old_logps, surrogate=own)
+    except ValueError as error:
+        raise ValueError(f"the loss {name}, tried on 2 completions of 3 tokens: {error}") from error
 
 
 def advantages_of(trainer, per_function: Float[Tensor, "N K"], *, num_generations: int) -> Float[Tensor, " N"]:

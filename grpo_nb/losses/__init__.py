@@ -5,7 +5,7 @@
 | `surrogates`  | `importance_ratio`, `clipped_surrogate`, `soft_gate`, …          | ratio ρ → loss of a token      |
 | `divergences` | `kl_k1`, `kl_k2`, `kl_k3`                                        | how far the reference is       |
 | `masks`       | `high_entropy`, `near_policy`, `sampling_ratio`, …               | which tokens count             |
-| `denominators`| `aggregate`, `divisors`, `token_weights`, `LOSS_TYPES`           | what their loss is divided by  |
+| `reduction`   | `aggregate`, `divisors`, `token_weights`, `LOSS_TYPES`           | what the sum is divided by     |
 | `total`       | `grpo_loss`                                                      | the scalar, and its parts      |
 
 The letters: N completions, T tokens of the longest. Every function is pure; arguments have the names of `GRPOConfig`,
@@ -19,9 +19,9 @@ so that a config dict can be splatted in. Departures of TRL from the papers, whi
    `steps_per_generation` is `gradient_accumulation_steps`.
 """
 
-from grpo_nb.losses.denominators import BY_UPDATE, LOSS_TYPES, aggregate, check_loss_type, divisors, token_weights
 from grpo_nb.losses.divergences import kl_k1, kl_k2, kl_k3
 from grpo_nb.losses.masks import high_entropy, masked_mean, near_policy, sampling_ratio, without_truncated
+from grpo_nb.losses.reduction import BY_UPDATE, LOSS_TYPES, aggregate, check_loss_type, divisors, token_weights
 from grpo_nb.losses.surrogates import (
     CLIPPED,
     clip_side,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from grpo_nb import shapes
 from grpo_nb.losses import masks
-from grpo_nb.losses.denominators import aggregate, check_loss_type, token_weights
 from grpo_nb.losses.divergences import kl_k3
+from grpo_nb.losses.reduction import aggregate, check_loss_type, token_weights
 from grpo_nb.losses.surrogates import CLIPPED, clip_side, clipped_surrogate, gamma_weights, importance_ratio, soft_gate
 
 
@@ -162,8 +162,10 @@ def _surrogate(
         return -ratio.clamp(max=epsilon_high).detach() * advantages * logps
     if loss_type == "sapo":
         return -soft_gate(ratio, advantages, temperatures=temperatures) * advantages
-    phi = gamma_weights(log_ratio, advantages, mask, correction=correction, k_and_lambda=k_and_lambda)
-    return -phi * advantages * logps
+    if loss_type == "vespo":
+        phi = gamma_weights(log_ratio, advantages, mask, correction=correction, k_and_lambda=k_and_lambda)
+        return -phi * advantages * logps
+    raise ValueError(f"a loss type must say what a token loses (got {loss_type}). Give it a branch in `_surrogate`.")
 
 
 def _check_inputs(

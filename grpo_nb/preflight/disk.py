@@ -5,18 +5,18 @@ from types import SimpleNamespace
 
 from grpo_nb import memory
 from grpo_nb.preflight import keys
-from grpo_nb.runs import cuts, room
+from grpo_nb.runs import disk_room, resumable
 
 LARGEST = "Qwen3-8B"  # of the checkpoints that the GPU profiles load
 
 
 def checkpoint_bytes(profile: SimpleNamespace) -> int:
-    """What one checkpoint takes at most: `room.checkpoint_bytes` of the profile's adapter, in 32 bits."""
+    """What one checkpoint takes at most: `disk_room.checkpoint_bytes` of the profile's adapter, in 32 bits."""
     config, lora = policy_config(profile.policy), profile.lora
     if not set(lora["target_modules"]) <= memory.linears(config).keys():
         lora = {**lora, "target_modules": "all-linear"}  # a bound for names that only PEFT knows
     adapter = memory.adapter_parameters(config, lora)
-    return room.checkpoint_bytes(4 * adapter, vocabulary=config["vocab_size"])
+    return disk_room.checkpoint_bytes(4 * adapter, vocabulary=config["vocab_size"])
 
 
 def policy_config(policy: dict) -> dict:
@@ -46,8 +46,8 @@ def check_disk(settings: dict, profile: SimpleNamespace, *, updates: int, folder
     Raises: ValueError with what is free and what is needed, in MiB.
     """
     size, many = checkpoint_bytes(profile), checkpoints_at_once(settings, updates)
-    room.check_room(folder, size=size, many=many)
-    return {"checkpoints": many, "checkpoint_mib": round(size / room.MIB, 1)}
+    disk_room.check_room(folder, size=size, many=many)
+    return {"checkpoints": many, "checkpoint_mib": round(size / disk_room.MIB, 1)}
 
 
 def checkpoints_at_once(settings: dict, updates: int) -> int:
@@ -62,6 +62,6 @@ def checkpoints_at_once(settings: dict, updates: int) -> int:
     from trl import GRPOConfig
 
     args = SimpleNamespace(**keys.completed(settings, GRPOConfig))
-    steps = cuts.max_steps(args, updates_per_epoch=updates)
-    every = cuts.steps_between_saves(args, max_steps=steps, updates_per_epoch=updates)
-    return room.checkpoints_at_once(max_steps=steps, every=every, keep=args.save_total_limit)
+    steps = resumable.max_steps(args, updates_per_epoch=updates)
+    every = resumable.steps_between_saves(args, max_steps=steps, updates_per_epoch=updates)
+    return disk_room.checkpoints_at_once(max_steps=steps, every=every, keep=args.save_total_limit)

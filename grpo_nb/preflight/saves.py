@@ -1,10 +1,10 @@
-"""Checkpoints: whether a run could go on from them. `cuts` has the rules; a trainer asks them again when it trains."""
+"""Checkpoints: whether a run could go on from them. `resumable` has the rules; a trainer asks them again."""
 
 from types import SimpleNamespace
 
 from grpo_nb.batchflow import arithmetic
 from grpo_nb.preflight import keys, processes
-from grpo_nb.runs import cuts
+from grpo_nb.runs import resumable
 
 
 def check_saves(settings: dict, config_class: type, *, updates: int | None = None) -> None:
@@ -22,6 +22,8 @@ def check_saves(settings: dict, config_class: type, *, updates: int | None = Non
     args = SimpleNamespace(**full)
     if args.save_strategy != "steps" or args.world_size > 1:
         return
-    cuts.check_resumable(args)
+    resumable.check_resumable(args)
     if updates is not None:
-        cuts.check_saves(args, max_steps=cuts.max_steps(args, updates_per_epoch=updates), updates_per_epoch=updates)
+        resumable.check_saves(
+            args, max_steps=resumable.max_steps(args, updates_per_epoch=updates), updates_per_epoch=updates
+        )

@@ -137,7 +137,7 @@ def _check_choice(setting: Setting, value) -> None:
         if isinstance(c, str) and (rules.has_package("bitsandbytes") or not rules.needs_bitsandbytes(c))
     ]
     near = [*difflib.get_close_matches(str(value), usable, n=1), setting.default][0]
-    among = ", ".join(map(str, known)) if len(known) < 10 else f"{len(known)} names that transformers knows"
+    among = f"{len(known)} names that transformers knows" if members else ", ".join(map(str, known))
     raise ValueError(f"{setting.name} must be one of {among} (got {value!r}). Try {setting.name} = {near!r}.")
 
 

@@ -17,4 +17,12 @@ of *Qwen3-8B GRPO with SwanLab*; where its code has a bug, ours departs, and the
 from grpo_nb.rewards.answers import check_answer, check_numbers
 from grpo_nb.rewards.format import match_format_approximately, match_format_exactly
 
-__all__ = ["match_format_exactly", "match_format_approximately", "check_answer", "check_numbers"]
+FOUR = (match_format_exactly, match_format_approximately, check_answer, check_numbers)  # the notebooks train with these
+
+__all__ = [
+    "FOUR",
+    "check_answer",
+    "check_numbers",
+    "match_format_approximately",
+    "match_format_exactly",
+]

@@ -14,7 +14,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from grpo_nb.runs import callbacks, cuts, files, fingerprints, room
+from grpo_nb.runs import callbacks, disk_room, files, fingerprints, resumable
 
 SEAL = "seal.json"
 SCHEMA = 1
@@ -133,14 +133,14 @@ class Sealer(callbacks.Callback):
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
         self.step = state.global_step or None
-        sizes = {"max_steps": state.max_steps, "updates_per_epoch": cuts.updates_per_epoch(args, train_dataloader)}
-        cuts.check_saves(args, **sizes)
-        every = cuts.steps_between_saves(args, **sizes)
-        many = room.checkpoints_at_once(max_steps=state.max_steps, every=every, keep=self.keep)
+        sizes = {"max_steps": state.max_steps, "updates_per_epoch": resumable.updates_per_epoch(args, train_dataloader)}
+        resumable.check_saves(args, **sizes)
+        every = resumable.steps_between_saves(args, **sizes)
+        many = disk_room.checkpoints_at_once(max_steps=state.max_steps, every=every, keep=self.keep)
         trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
         vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
-        size = room.checkpoint_bytes(trained, vocabulary=vocabulary)
-        room.check_room(Path(args.output_dir), size=size, many=many)
+        size = disk_room.checkpoint_bytes(trained, vocabulary=vocabulary)
+        disk_room.check_room(Path(args.output_dir), size=size, many=many)
 
     def on_save(self, args, state, control, **kwargs):
         if not state.is_world_process_zero:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from grpo_nb.runs import callbacks, checkpoints, cuts, fingerprints, room, stopping, tracking
+from grpo_nb.runs import callbacks, checkpoints, disk_room, fingerprints, resumable, stopping, tracking
 
 
 def lock(folder: Path):
@@ -40,7 +40,7 @@ def train(trainer, sealer: checkpoints.Sealer, stopper: stopping.Stopper, *, fre
     Returns: `transformers.trainer_utils.TrainOutput`.
     """
     folder = Path(trainer.args.output_dir)
-    cuts.check_resumable(trainer.args)
+    resumable.check_resumable(trainer.args)
     sealer.note_settings(trainer.args)
     found, seal = (None, {}) if fresh else to_resume(folder, sealer.fingerprint)
     sealer.check_trainer(trainer, found)
@@ -166,7 +166,7 @@ def disk_trouble(error: Exception, trainer_folder: Path, sealed: int | None) -> 
     """The clean sentence for an error that came from a full or read-only disk; None for any other error."""
     if not _is_from_disk(error, trainer_folder.parent):
         return None
-    free = room.free_bytes(trainer_folder) // room.MIB
+    free = disk_room.free_bytes(trainer_folder) // disk_room.MIB
     kept = f"checkpoint-{sealed} is whole; the run goes on from it" if sealed else "no checkpoint was sealed yet"
     return OSError(
         f"the disk must take what the run writes (got {type(error).__name__}: {str(error)[:200]}; {free} MiB are "
@@ -215,7 +215,7 @@ class Restorer(callbacks.Callback):
         sampler = getattr(getattr(train_dataloader, "batch_sampler", None), "sampler", None)
         if type(sampler).__name__ != "RepeatSampler" or not sampler.shuffle:
             return  # accelerate's own samplers are seeded by epoch
-        for _ in range(state.global_step // cuts.updates_per_epoch(args, train_dataloader)):
+        for _ in range(state.global_step // resumable.updates_per_epoch(args, train_dataloader)):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
 
 

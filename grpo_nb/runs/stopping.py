@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from grpo_nb.runs import callbacks, cuts
+from grpo_nb.runs import callbacks, resumable
 
 
 class Stopper(callbacks.Callback):
@@ -27,14 +27,14 @@ class Stopper(callbacks.Callback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         self.started = self.stepped = time.monotonic()
-        self.epoch = cuts.updates_per_epoch(args, train_dataloader)
+        self.epoch = resumable.updates_per_epoch(args, train_dataloader)
 
     def on_step_end(self, args, state, control, **kwargs):
         now, step = time.monotonic(), state.global_step
         step_s, self.stepped = now - self.stepped, now
-        if not cuts.can_cut(args, step, updates_per_epoch=self.epoch):
+        if not resumable.can_cut(args, step, updates_per_epoch=self.epoch):
             return
-        ahead_s = (cuts.next_cut(args, step, updates_per_epoch=self.epoch) - step) * step_s
+        ahead_s = (resumable.next_cut(args, step, updates_per_epoch=self.epoch) - step) * step_s
         if self.reason is None and self.budget_s is not None and now + ahead_s - self.started > self.budget_s:
             self.reason = "minutes"
         if self.reason is not None:

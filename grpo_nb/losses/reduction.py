@@ -1,4 +1,4 @@
-"""What a token's loss is divided by before all are added up: the whole difference between the means of the eight."""
+"""From the loss of each token to one number: the mean that gives a loss type its name."""
 
 from typing import Any
 
@@ -8,12 +8,21 @@ from torch import Tensor
 
 from grpo_nb import shapes
 
-LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
+LOSS_TYPES = (
+    "grpo",
+    "bnpo",
+    "dr_grpo",
+    "dapo",
+    "cispo",
+    "sapo",
+    "luspo",
+    "vespo",
+)
 BY_UPDATE = ("dapo", "cispo", "vespo")  # divided by the tokens of the whole update, not of a micro-batch
 
 
 def check_loss_type(loss_type: str) -> None:
-    """Raise ValueError unless this is one of TRL's eight."""
+    """Raise ValueError unless this is one of `LOSS_TYPES`."""
     if loss_type not in LOSS_TYPES:
         raise ValueError(f"loss_type must be one of {', '.join(LOSS_TYPES)} (got {loss_type!r}). Try 'dapo'.")
 
@@ -54,7 +63,9 @@ def divisors(
         return None, mask.sum().clamp(min=1.0) * steps
     if loss_type == "dr_grpo":
         return None, rows * longest * steps
-    return None, rows * steps  # luspo
+    if loss_type == "luspo":
+        return None, rows * steps
+    raise ValueError(f"a loss type must say what it is divided by (got {loss_type}). Give it a branch in `divisors`.")
 
 
 @shapes.shaped

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from test_preflight_settings import suggestions
 
-from grpo_nb.runs import cuts
+from grpo_nb.runs import resumable
 
 
 def args(**changes) -> SimpleNamespace:
@@ -29,15 +29,15 @@ def test_generation_cycle(steps_per_generation, num_iterations, accumulation, cy
         num_iterations=num_iterations,
         gradient_accumulation_steps=accumulation,
     )
-    assert cuts.generation_cycle(settings) == cycle
+    assert resumable.generation_cycle(settings) == cycle
 
 
 def test_a_run_can_be_cut_where_generation_and_log_line_end():
     settings = args(num_iterations=2, logging_steps=3)
-    steps = [step for step in range(1, 19) if cuts.can_cut(settings, step, updates_per_epoch=100)]
+    steps = [step for step in range(1, 19) if resumable.can_cut(settings, step, updates_per_epoch=100)]
     assert steps == [6, 12, 18]
     short = args(num_iterations=2)  # an epoch of five updates: the cycle starts anew with each
-    assert [s for s in range(1, 11) if cuts.can_cut(short, s, updates_per_epoch=5)] == [2, 4, 5, 7, 9, 10]
+    assert [s for s in range(1, 11) if resumable.can_cut(short, s, updates_per_epoch=5)] == [2, 4, 5, 7, 9, 10]
 
 
 @pytest.mark.parametrize(
@@ -55,15 +55,17 @@ def test_a_run_can_be_cut_where_generation_and_log_line_end():
     ],
 )
 def test_what_cannot_resume_equally_is_refused(changes, sentence):
-    cuts.check_resumable(args())
+    resumable.check_resumable(args())
     with pytest.raises(ValueError, match=sentence):
-        cuts.check_resumable(args(**changes))
+        resumable.check_resumable(args(**changes))
 
 
 def test_the_next_step_to_cut_at():
     settings = args(num_iterations=2, logging_steps=3)
-    assert [cuts.next_cut(settings, step, updates_per_epoch=100) for step in (0, 5, 6, 7)] == [6, 6, 12, 12]
-    assert cuts.next_cut(args(num_iterations=4), 4, updates_per_epoch=5) == 5, "an epoch ends, and with it a generation"
+    assert [resumable.next_cut(settings, step, updates_per_epoch=100) for step in (0, 5, 6, 7)] == [6, 6, 12, 12]
+    assert resumable.next_cut(args(num_iterations=4), 4, updates_per_epoch=5) == 5, (
+        "an epoch ends, and with it a generation"
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_the_next_step_to_cut_at():
 )
 def test_steps_between_saves(changes, every):
     """By hand: 0.3 · 25 = 7.5, and half a step is none."""
-    assert cuts.steps_between_saves(args(**changes), max_steps=25, updates_per_epoch=7) == every
+    assert resumable.steps_between_saves(args(**changes), max_steps=25, updates_per_epoch=7) == every
 
 
 def test_a_checkpoint_in_the_middle_of_a_generation_is_refused():
@@ -87,9 +89,9 @@ def test_a_checkpoint_in_the_middle_of_a_generation_is_refused():
     with pytest.raises(
         ValueError, match=r"\(got save_steps = 4, and step 4 is none: .* 3 steps, .* 4\)\. Try save_steps = 12"
     ):
-        cuts.check_saves(settings, max_steps=24, updates_per_epoch=3)
-    cuts.check_saves(settings, max_steps=4, updates_per_epoch=3)  # its only checkpoint is the end
-    cuts.check_saves(args(num_iterations=4, save_steps=4, save_strategy="no"), max_steps=24, updates_per_epoch=3)
+        resumable.check_saves(settings, max_steps=24, updates_per_epoch=3)
+    resumable.check_saves(settings, max_steps=4, updates_per_epoch=3)  # its only checkpoint is the end
+    resumable.check_saves(args(num_iterations=4, save_steps=4, save_strategy="no"), max_steps=24, updates_per_epoch=3)
 
 
 def test_what_passes_can_be_cut_at_each_checkpoint_and_what_is_suggested_passes():
@@ -104,19 +106,19 @@ def test_what_passes_can_be_cut_at_each_checkpoint_and_what_is_suggested_passes(
         )
         sizes = {"max_steps": rng.randint(1, 60), "updates_per_epoch": rng.randint(1, 15)}
         saves = range(settings.save_steps, sizes["max_steps"], settings.save_steps)
-        is_fine = all(cuts.can_cut(settings, step, updates_per_epoch=sizes["updates_per_epoch"]) for step in saves)
+        is_fine = all(resumable.can_cut(settings, step, updates_per_epoch=sizes["updates_per_epoch"]) for step in saves)
         try:
-            cuts.check_saves(settings, **sizes)
+            resumable.check_saves(settings, **sizes)
             assert is_fine
         except ValueError as error:
             assert not is_fine
             refused += 1
             [proposed] = suggestions(str(error))
             settings.save_steps = proposed["save_steps"]
-            cuts.check_saves(settings, **sizes)
-            cuts.check_resumable(settings)
+            resumable.check_saves(settings, **sizes)
+            resumable.check_resumable(settings)
     assert 100 < refused < 400, refused
 
 
 def test_a_run_of_a_billion_steps_is_judged_at_once():
-    cuts.check_saves(args(save_steps=1), max_steps=10**9, updates_per_epoch=10**6)
+    resumable.check_saves(args(save_steps=1), max_steps=10**9, updates_per_epoch=10**6)

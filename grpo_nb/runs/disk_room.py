@@ -28,7 +28,7 @@ def checkpoints_at_once(*, max_steps: int, every: int | None, keep: int | None) 
     """How many checkpoints lie side by side at most: every one, or those that are kept and the one being written.
 
     Args:
-        every: optimizer steps between two of them, from `cuts.steps_between_saves`; None: none is written.
+        every: optimizer steps between two of them, from `resumable.steps_between_saves`; None: none is written.
         keep: save_total_limit; None keeps all.
 
     >>> checkpoints_at_once(max_steps=24, every=10, keep=None), checkpoints_at_once(max_steps=24, every=1, keep=2)
