@@ -1,9 +1,7 @@
-"""Rewards as tests call them: the four that train, and each with every column that TRL hands it."""
+"""Rewards as tests call them: each with every column of the rows."""
 
 from grpo_nb import rewards
 
-# By name: another reward of the package earns nothing here.
-FOUR = [rewards.match_format_exactly, rewards.match_format_approximately, rewards.check_answer, rewards.check_numbers]
 NAMES = [name for name in rewards.__all__ if callable(getattr(rewards, name))]  # of every reward of the package
 
 
@@ -15,7 +13,7 @@ def scored(reward, completions: list, answers: list[str]) -> list[float | None]:
 
 def paid(completion, answer: str) -> list[float | None]:
     """What each of the four pays for one completion."""
-    return [scored(reward, [completion], [answer])[0] for reward in FOUR]
+    return [scored(reward, [completion], [answer])[0] for reward in rewards.FOUR]
 
 
 def total(completion, answer: str) -> float:

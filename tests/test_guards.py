@@ -19,7 +19,6 @@ from grpo_nb.guards import signals, updates
 from grpo_nb.preflight import dry_runs
 from grpo_nb.rewards import contract
 from grpo_nb.runs import callbacks
-from tests import reward_calls
 
 LEARNING = Path(__file__).parent.parent / "benchmarks" / "results" / "learning.json"
 NAN, INF = math.nan, math.inf
@@ -109,8 +108,8 @@ def test_reward_models_are_passed_through():
 
 def test_the_rewards_of_the_package_pass_the_dry_run(rows):
     prompts = data.grpo_rows(rows, system_prompt="Show your work.")
-    preflight.dry_run(reward_calls.FOUR + CALLABLES + ["some/path", torch.nn.Linear(1, 1)], prompts)
-    preflight.dry_run(reward_calls.FOUR, [{"prompt": "1+1?", "answer": "2"}])
+    preflight.dry_run([*rewards.FOUR, *CALLABLES, "some/path", torch.nn.Linear(1, 1)], prompts)
+    preflight.dry_run(rewards.FOUR, [{"prompt": "1+1?", "answer": "2"}])
 
 
 def test_the_fake_completion_in_the_layout_is_right(rows):

@@ -12,7 +12,7 @@ import pytest
 
 from grpo_nb import rewards, templates
 from grpo_nb.rewards import parsing
-from tests.reward_calls import FOUR, NAMES, scored
+from tests.reward_calls import NAMES, scored
 
 OPEN, CLOSE, START, END = templates.TAGS
 GSM8K = Path(os.environ.get("GRPO_NB_DATA") or "no such folder", "gsm8k")
@@ -26,7 +26,7 @@ def scores(completion, true="2"):
     """The four rewards of one completion, called with every argument that TRL gives."""
     columns = {"prompts": ["1+1?"], "completion_ids": [[1, 2]], "answer": [true], "level": ["easy"]}
     hooks = {"trainer_state": None, "log_extra": print, "log_metric": print}
-    return [reward(completions=[completion], **columns, **hooks)[0] for reward in FOUR]
+    return [reward(completions=[completion], **columns, **hooks)[0] for reward in rewards.FOUR]
 
 
 def total(completion, true="2"):
@@ -375,7 +375,7 @@ def test_gsm8k_right_answers_get_the_maximum_and_wrong_ones_less():
     assert None not in truths
     right = [block(answer, working) for (working, _, _), answer in zip(rows, answers, strict=True)]
     off_by_one = [block(str(t + 1), working) for (working, _, _), t in zip(rows, truths, strict=True)]
-    columns = [scored(reward, right, answers) for reward in FOUR]
+    columns = [scored(reward, right, answers) for reward in rewards.FOUR]
     assert {sum(row) for row in zip(*columns, strict=True)} == {13.0}
-    columns = [scored(reward, off_by_one, answers) for reward in FOUR]
+    columns = [scored(reward, off_by_one, answers) for reward in rewards.FOUR]
     assert {sum(row) for row in zip(*columns, strict=True)} == {5.0, 4.5, 0.5}  # near, fairly near, wrong
