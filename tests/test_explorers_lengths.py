@@ -7,17 +7,10 @@ from grpo_nb import losses
 from grpo_nb.explorers import lengths
 
 # Families of weights, as the explorer draws them. A new loss type joins one of them, or is one more.
-GRPO = (
-    "grpo",
-    "sapo",
-)
+GRPO = ("grpo", "sapo")
 BNPO = ("bnpo",)
 DR_GRPO = ("dr_grpo",)
-DAPO = (
-    "dapo",
-    "cispo",
-    "vespo",
-)
+DAPO = ("dapo", "cispo", "vespo")
 LUSPO = ("luspo",)
 FAMILIES = [GRPO, BNPO, DR_GRPO, DAPO, LUSPO]
 
