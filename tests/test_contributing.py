@@ -13,6 +13,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NEW = "loss type, loss of your own, reward, explorer, guard, profile, metric, exporter, data set, method".split(", ")
+NOTICED = {  # kind → the tests that its section names, and which of them run on the changed copy: the quick ones
+    "loss type": {
+        "tests/test_losses.py": "not trls",
+        "tests/test_explorers_lengths.py": "",
+        "tests/test_kernels.py": "every_loss and unclipped",
+        "tests/test_preflight_settings.py": "choices_are or loss_types_are",
+    },
+    "reward": {"tests/test_rewards.py": "", "tests/test_rewards_adversarial.py": ""},
+    "explorer": {"tests/test_explorers.py": "pairs"},  # not the count, which whoever adds one brings up to date
+    "guard": {"tests/test_guards.py": "resumed or solved or policy or skipping"},
+    "profile": {"tests/test_profiles.py": "not unknown"},  # nor those that name all that there are
+    "data set": {"tests/test_data.py": "not unknown and not gsm8k"},
+    "method": {"tests/test_paradigms.py": ""},
+}
 TINY, TRY = "# The tiny run.", "# Try it"
 RUNNER = """
 import inspect, json, pathlib, sys, traceback
@@ -35,8 +49,9 @@ pathlib.Path("found.json").write_text(json.dumps(found), "utf8")
 
 
 class Example(NamedTuple):
-    """One section: edits of files, new files, and what must run afterwards."""
+    """One section: its words, edits of files, new files, and what must run afterwards."""
 
+    text: str
     edits: list[tuple[str, str, str]]  # file, text that is there once, text in its place
     files: dict[str, str]
     tries: list[str]
@@ -55,7 +70,7 @@ def examples(text: str) -> dict[str, Example]:
     """
     found = {}
     for heading, body in re.findall(r"^### An? ([^\n]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
-        example = found[heading.partition(",")[0]] = Example([], {}, [])
+        example = found[heading.partition(",")[0]] = Example(body, [], {}, [])
         for language, content in blocks(body):
             first, _, rest = content.partition("\n")
             if language == "diff":
@@ -93,17 +108,25 @@ def apply(example: Example, root: Path) -> None:
 
 
 def copied(folder: Path) -> Path:
-    shutil.copytree(ROOT / "grpo_nb", folder / "grpo_nb", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("grpo_nb", "tests", "benchmarks", "tools"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """The environment in which the copy is what gets imported."""
+    ours = {"PYTHONPATH": str(folder), "GRPO_NB_OUTPUTS": str(folder / "outputs"), "OMP_NUM_THREADS": "1"}
+    ours |= {"GRPO_NB_PROFILE": "ci", "GRPO_NB_TRACK": "off", "TQDM_DISABLE": "1"}
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | ours
 
 
 def verdicts(folder: Path, chosen: dict[str, Example]) -> dict:
     """`section: number of the block` → the traceback of a block that failed; all of them in one process."""
     told = {f"{name}: {i}": code for name, example in chosen.items() for i, code in enumerate(example.tries)}
     (tiny,) = [content for _, content in blocks(TEXT) if content.startswith(TINY)]
+    env = surroundings(folder)
     (folder / "blocks.json").write_text(json.dumps({"tiny": tiny, **told}), encoding="utf8")
-    env = {**os.environ, "PYTHONPATH": str(folder), "GRPO_NB_OUTPUTS": str(folder / "outputs"), "OMP_NUM_THREADS": "1"}
-    env |= {"GRPO_NB_PROFILE": "ci", "GRPO_NB_TRACK": "off", "TQDM_DISABLE": "1"}
     ran = subprocess.run([sys.executable, "-c", RUNNER], cwd=folder, env=env, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
     found = json.loads((folder / "found.json").read_text(encoding="utf8"))
@@ -124,12 +147,18 @@ def skip_without_own_loss(name: str, found: dict) -> None:
 
 
 @pytest.fixture(scope="module")
-def changed(tmp_path_factory):
-    """What the blocks say where every example's change has been made, all of them in one copy."""
+def changed_copy(tmp_path_factory):
+    """A folder in which every example's change has been made."""
     folder = copied(tmp_path_factory.mktemp("changed"))
     for example in EXAMPLES.values():
         apply(example, folder)
-    return verdicts(folder, EXAMPLES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def changed(changed_copy):
+    """What the blocks say where every example's change has been made."""
+    return verdicts(changed_copy, EXAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +177,21 @@ def test_an_example_does_what_it_says(name, changed):
     assert changed[name] == "", changed[name]
 
 
+def test_a_section_names_the_tests_that_notice():
+    for kind, files in NOTICED.items():
+        assert [file for file in files if file not in EXAMPLES[kind].text] == [], kind
+
+
+def test_the_tests_that_are_named_take_the_changes(changed_copy):
+    """A contributor who did what the section says finds no other test red."""
+    chosen = {file: words for files in NOTICED.values() for file, words in files.items()}
+    which = " or ".join(f"({Path(file).name}{words and f' and ({words})'})" for file, words in chosen.items())
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", which, *chosen]
+    ran = subprocess.run(command, cwd=changed_copy, env=surroundings(changed_copy), capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-2000:]
+    assert int(re.search(r"(\d+) passed", ran.stdout)[1]) > 300
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_an_example_fails_without_its_change(name, unchanged):
     assert unchanged[name] != ""
@@ -157,9 +201,8 @@ def test_an_example_fails_without_its_change(name, unchanged):
 def test_an_example_can_be_made_alone(name, tmp_path):
     """It changes lines that are there, and what is left is formatted and lints clean."""
     apply(EXAMPLES[name], copied(tmp_path))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for command in (["format", "--check"], ["check"]):
-        ruff = [sys.executable, "-m", "ruff", *command, "grpo_nb"]
+        ruff = [sys.executable, "-m", "ruff", *command, "grpo_nb", "tests"]
         ran = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stdout
 
@@ -168,10 +211,10 @@ def test_a_change_that_does_not_fit_is_refused(tmp_path):
     (tmp_path / "a.py").write_text("one\ntwo\ntwo\n", encoding="utf8")
     for edit in [("a.py", "two\n", "three\n"), ("a.py", "four\n", ""), ("a.py", "ne\n", "")]:
         with pytest.raises(ValueError, match="must hold these lines once"):
-            apply(Example([edit], {}, []), tmp_path)
+            apply(Example("", [edit], {}, []), tmp_path)
     with pytest.raises(ValueError, match="must be new"):
-        apply(Example([], {"a.py": ""}, []), tmp_path)
-    apply(Example([("a.py", "one\n", "zero\n")], {}, []), tmp_path)
+        apply(Example("", [], {"a.py": ""}, []), tmp_path)
+    apply(Example("", [("a.py", "one\n", "zero\n")], {}, []), tmp_path)
     assert (tmp_path / "a.py").read_text(encoding="utf8") == "zero\ntwo\ntwo\n"
 
 

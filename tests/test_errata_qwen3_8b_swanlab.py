@@ -29,7 +29,7 @@ import grpo_nb.models
 from benchmarks import survival
 from grpo_nb import advantages, evaluate, losses, preflight, profiles, rewards, templates
 from grpo_nb.rewards import parsing
-from tests import small_runs
+from tests import reward_calls, small_runs
 
 OPEN, CLOSE, START, END = templates.TAGS
 ASK = [{"role": "user", "content": "1+1?"}]
@@ -70,7 +70,7 @@ def run_or_nothing(run: str, true: str) -> float:
 
 def total(completion: str, true: str = "2") -> float:
     """The sum of our four rewards."""
-    return sum(getattr(rewards, name)(completions=[completion], answer=[true])[0] for name in rewards.__all__)
+    return reward_calls.total(completion, true)
 
 
 def refuses(source: str, words: str):

@@ -6,7 +6,18 @@ import torch
 from grpo_nb import losses
 from grpo_nb.explorers import lengths
 
-DAPO, GRPO = ("dapo", "cispo", "vespo"), ("grpo", "sapo")
+# Families of weights, as the explorer draws them. A new loss type joins one of them, or is one more.
+GRPO = ("grpo", "sapo")
+BNPO = ("bnpo",)
+DR_GRPO = ("dr_grpo",)
+DAPO = ("dapo", "cispo", "vespo")
+LUSPO = ("luspo",)
+FAMILIES = [GRPO, BNPO, DR_GRPO, DAPO, LUSPO]
+
+
+def joined(*families: tuple) -> tuple:
+    """Families that weigh alike for once are one, in the order of the loss types."""
+    return tuple(sorted(sum(families, ()), key=losses.LOSS_TYPES.index))
 
 
 # Golden: answers of 1 and 3 tokens, one of 2 micro-batches, 5 tokens in each answer of the other: 4 + 2·5 = 14 in all.
@@ -19,10 +30,11 @@ def test_two_answers_by_hand():
         assert token[name] == pytest.approx([1 / 4, 1 / 12]) and answer[name] == pytest.approx([1 / 4, 1 / 4])
     for name in DAPO:
         assert token[name] == pytest.approx([1 / 14, 1 / 14]) and answer[name] == pytest.approx([1 / 14, 3 / 14])
-    assert token["bnpo"] == pytest.approx([1 / 8, 1 / 8]) and answer["bnpo"] == pytest.approx([1 / 8, 3 / 8])
-    assert token["dr_grpo"] == pytest.approx([1 / 32, 1 / 32]) and answer["dr_grpo"] == pytest.approx([1 / 32, 3 / 32])
-    assert token["luspo"] == pytest.approx([1 / 4, 1 / 4]) and answer["luspo"] == pytest.approx([1 / 4, 3 / 4])
-    assert weights.families == [GRPO, ("bnpo",), ("dr_grpo",), DAPO, ("luspo",)]
+    for family, of_token in [(BNPO, 1 / 8), (DR_GRPO, 1 / 32), (LUSPO, 1 / 4)]:
+        for name in family:
+            assert token[name] == pytest.approx([of_token, of_token])
+            assert answer[name] == pytest.approx([of_token, 3 * of_token])
+    assert weights.families == FAMILIES
 
 
 # Oracle: with A = −1 the gradient of `grpo_loss` at each token, on the policy that sampled it, is the token's weight.
@@ -59,10 +71,9 @@ def test_a_long_answer_hurts_less_per_token_only_under_grpo_and_sapo():
 
 
 def test_bnpo_is_dapo_where_the_micro_batch_is_like_the_rest():
-    together = (("bnpo", *DAPO), 1)
     for gradient_accumulation_steps, other_lengths in [(1, 7), (4, 60)]:  # no rest; a rest of the same mean
         split = {"gradient_accumulation_steps": gradient_accumulation_steps, "other_lengths": other_lengths}
-        assert together[0] in lengths.compute(lengths="20 60 100", **split).families
+        assert joined(BNPO, DAPO) in lengths.compute(lengths="20 60 100", **split).families
     for other_lengths, is_lighter in [(10, True), (200, False)]:
         split = {"gradient_accumulation_steps": 4, "other_lengths": other_lengths}
         token = lengths.compute(lengths="20 60 100", **split).token
@@ -78,14 +89,14 @@ def test_families_are_equal_and_different_ones_are_not():
                 for name in other:
                     same = torch.allclose(weights.token[family[0]], weights.token[name], rtol=1e-9, atol=0)
                     assert same == (family == other)
-    assert len(weights.families) == 2, "512 tokens of 512, alone: all but luspo are 1/512"
+    assert len(weights.families) == 2, "512 tokens of 512, alone: all but the family of luspo are 1/512"
 
 
 def test_only_max_completion_length_moves_dr_grpo():
     small, large = (lengths.compute(max_completion_length=most) for most in (256, 4096))
     for name in losses.LOSS_TYPES:
         ratio = (small.token[name] / large.token[name]).tolist()
-        assert ratio == pytest.approx([16 if name == "dr_grpo" else 1] * 3)
+        assert ratio == pytest.approx([16 if name in DR_GRPO else 1] * 3)
 
 
 def test_the_figure_draws_what_was_computed():
@@ -95,23 +106,27 @@ def test_the_figure_draws_what_was_computed():
         lines = axes.get_lines()
         for line, family in zip(lines, weights.families, strict=True):
             assert (line.get_ydata() == values[family[0]].numpy()).all()
-        assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 5, "not by colour alone"
+        assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == len(FAMILIES), (
+            "not by colour alone"
+        )
         assert axes.get_yscale() == "log"
         assert [label.get_text() for label in axes.get_xticklabels()] == ["20", "60", "200"]
     names = [text.get_text() for text in drawing.legends[0].get_texts()]
-    assert names == ["grpo, sapo", "bnpo", "dr_grpo", "dapo, cispo, vespo", "luspo"]
+    assert names == [", ".join(family) for family in FAMILIES]
 
 
 def test_the_words_follow_the_controls():
     shown = lengths.explorer()
     shown.preset.value = "the micro-batch is the whole batch"
-    assert "in answers of 20 and of 200 tokens: grpo, sapo 0.0167 and 0.00167 (0.333 and 0.333); " in shown.caption
-    assert "bnpo, dapo, cispo, vespo 0.00357 and 0.00357" in shown.caption  # 1/280
+    assert (
+        f"in answers of 20 and of 200 tokens: {', '.join(GRPO)} 0.0167 and 0.00167 (0.333 and 0.333); " in shown.caption
+    )
+    assert f"{', '.join(joined(BNPO, DAPO))} 0.00357 and 0.00357" in shown.caption  # 1/280
     assert "a token of the longer one weighs 10 times less" in shown.caption
     shown.fields["gradient_accumulation_steps"].value = 2  # 280 + 3·30 tokens
     assert "dapo divides by the 370 tokens of the generation batch, bnpo by the 280" in shown.caption
     shown.fields["lengths"].value = "60, 60"
-    assert "in answers of 60 tokens: grpo, bnpo, sapo 0.00417 (0.25);" in shown.caption
+    assert f"in answers of 60 tokens: {', '.join(joined(GRPO, BNPO))} 0.00417 (0.25);" in shown.caption
     assert "times less" not in shown.caption
     shown.fields["lengths"].value = "600"
     assert "max_completion_length must be at least the longest answer" in shown.view.value

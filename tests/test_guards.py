@@ -21,7 +21,6 @@ from grpo_nb.rewards import contract
 from grpo_nb.runs import callbacks
 
 LEARNING = Path(__file__).parent.parent / "benchmarks" / "results" / "learning.json"
-PACKAGE_REWARDS = [getattr(rewards, name) for name in rewards.__all__]
 NAN, INF = math.nan, math.inf
 
 
@@ -109,8 +108,8 @@ def test_reward_models_are_passed_through():
 
 def test_the_rewards_of_the_package_pass_the_dry_run(rows):
     prompts = data.grpo_rows(rows, system_prompt="Show your work.")
-    preflight.dry_run(PACKAGE_REWARDS + CALLABLES + ["some/path", torch.nn.Linear(1, 1)], prompts)
-    preflight.dry_run(PACKAGE_REWARDS, [{"prompt": "1+1?", "answer": "2"}])
+    preflight.dry_run([*rewards.FOUR, *CALLABLES, "some/path", torch.nn.Linear(1, 1)], prompts)
+    preflight.dry_run(rewards.FOUR, [{"prompt": "1+1?", "answer": "2"}])
 
 
 def test_the_fake_completion_in_the_layout_is_right(rows):
@@ -340,13 +339,19 @@ def grpo_log(reward=1.0, std=1.0, **changes):
     return {**log, "rewards/check/mean": reward, "completions/clipped_ratio": 0.0, "gradient": std > 0, **changes}
 
 
+def made(watch, functions, **options):
+    """Of the watch's callbacks the one that sees each gradient and the one that reads the logs."""
+    by_type = {type(callback): callback for callback in watch.callbacks(functions, **options)}
+    return by_type[updates.Gradients], by_type[signals.Signals]
+
+
 def read_logs(logs, policy="stop", *, args=ARGS, every=1, history=(), differ=False):
     """Feed fake logs to the callback; log["gradient"] says whether the update's gradient was other than zero.
 
     Returns: step → message of the guards, at most one under "stop"; the watch.
     """
     watch = guards.Watch(policy)
-    _, gradients, callback = watch.callbacks([check], differ=differ)
+    gradients, callback = made(watch, [check], differ=differ)
     callback.on_train_begin(args, SimpleNamespace(log_history=list(history)), None, model=MODEL)
     for i, log in enumerate(logs, 1):
         for _ in range(every):
@@ -502,8 +507,8 @@ def test_skipping_counts_every_log(capsys):
 
 
 def test_a_reward_models_infinity_is_found_in_the_log():
-    *_, callback = guards.Watch().callbacks(["a/reward/model"])
-    *_, of_functions = guards.Watch().callbacks([check])
+    _, callback = made(guards.Watch(), ["a/reward/model"])
+    _, of_functions = made(guards.Watch(), [check])
     for one in (callback, of_functions):
         one.on_train_begin(ARGS, SimpleNamespace(log_history=[]), None, model=MODEL)
     for reward in (INF, None, 1e38):

@@ -12,6 +12,7 @@ import pytest
 
 from grpo_nb import rewards, templates
 from grpo_nb.rewards import parsing
+from tests.reward_calls import NAMES, scored
 
 OPEN, CLOSE, START, END = templates.TAGS
 GSM8K = Path(os.environ.get("GRPO_NB_DATA") or "no such folder", "gsm8k")
@@ -25,9 +26,7 @@ def scores(completion, true="2"):
     """The four rewards of one completion, called with every argument that TRL gives."""
     columns = {"prompts": ["1+1?"], "completion_ids": [[1, 2]], "answer": [true], "level": ["easy"]}
     hooks = {"trainer_state": None, "log_extra": print, "log_metric": print}
-    functions = [rewards.match_format_exactly, rewards.match_format_approximately]
-    functions += [rewards.check_answer, rewards.check_numbers]
-    return [function(completions=[completion], **columns, **hooks)[0] for function in functions]
+    return [reward(completions=[completion], **columns, **hooks)[0] for reward in rewards.FOUR]
 
 
 def total(completion, true="2"):
@@ -143,21 +142,22 @@ def random_completions(count, seed):
 
 
 def each_reward():
-    return [getattr(rewards, name) for name in rewards.__all__]
+    """Each of the package: those that no notebook trains with keep the laws too."""
+    return [getattr(rewards, name) for name in NAMES]
 
 
 @pytest.mark.parametrize("reward", each_reward())
 def test_a_score_depends_on_its_own_completion_and_answer_alone(reward):
     completions, rng = random_completions(2000, seed=0), random.Random(1)
     answers = rng.choices(["2", "3", "0", "blue", "1,000"], k=len(completions))
-    whole = reward(completions=completions, answer=answers)
+    whole = scored(reward, completions, answers)
     assert len(whole) == len(completions)
-    one_by_one = [reward(completions=[c], answer=[a])[0] for c, a in zip(completions, answers, strict=True)]
+    one_by_one = [scored(reward, [c], [a])[0] for c, a in zip(completions, answers, strict=True)]
     assert whole == one_by_one
     order = rng.sample(range(len(completions)), len(completions))
-    shuffled = reward(completions=[completions[i] for i in order], answer=[answers[i] for i in order])
+    shuffled = scored(reward, [completions[i] for i in order], [answers[i] for i in order])
     assert shuffled == [whole[i] for i in order]
-    assert reward(completions=[], answer=[]) == []
+    assert scored(reward, [], []) == []
 
 
 @pytest.mark.parametrize("reward", each_reward())
@@ -165,7 +165,7 @@ def test_blanks_at_the_end_change_nothing(reward):
     completions = random_completions(2000, seed=2)
     answers = ["2"] * len(completions)
     padded = [completion + blanks for completion, blanks in zip(completions, itertools.cycle([" ", "\n\n", "\t "]))]
-    assert reward(completions=padded, answer=answers) == reward(completions=completions, answer=answers)
+    assert scored(reward, padded, answers) == scored(reward, completions, answers)
 
 
 def test_working_out_is_free():
@@ -375,7 +375,7 @@ def test_gsm8k_right_answers_get_the_maximum_and_wrong_ones_less():
     assert None not in truths
     right = [block(answer, working) for (working, _, _), answer in zip(rows, answers, strict=True)]
     off_by_one = [block(str(t + 1), working) for (working, _, _), t in zip(rows, truths, strict=True)]
-    columns = [reward(completions=right, answer=answers) for reward in each_reward()]
+    columns = [scored(reward, right, answers) for reward in rewards.FOUR]
     assert {sum(row) for row in zip(*columns, strict=True)} == {13.0}
-    columns = [reward(completions=off_by_one, answer=answers) for reward in each_reward()]
+    columns = [scored(reward, off_by_one, answers) for reward in rewards.FOUR]
     assert {sum(row) for row in zip(*columns, strict=True)} == {5.0, 4.5, 0.5}  # near, fairly near, wrong

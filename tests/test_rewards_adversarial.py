@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import rewards as bench
 from grpo_nb import rewards, templates
+from tests.reward_calls import NAMES, scored, total
 
 OPEN, CLOSE, START, END = templates.TAGS
 RANGES = {
@@ -20,6 +21,7 @@ RANGES = {
     "check_answer": (-4.5, 5.0),
     "check_numbers": (-2.5, 3.5),
 }
+MAY_ANSWER_NONE = {"check_numbers"}
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +34,6 @@ def hang_guard():
 
 def block(solution, working="8*9=72"):
     return f"{working}{CLOSE}{START}{solution}{END}"
-
-
-def total(completion, true):
-    columns = [getattr(rewards, name)(completions=[completion], answer=[true]) for name in RANGES]
-    return sum(score for (score,) in columns if score is not None)
 
 
 # What a policy might find instead of 8·9 = 72. None may reach what the honest answer gets.
@@ -136,6 +133,11 @@ def test_no_hack_reaches_an_honest_text_answer(name):
 
 # --- Fuzz
 
+
+def test_every_reward_has_a_range():
+    assert RANGES.keys() == set(NAMES) >= MAY_ANSWER_NONE
+
+
 PIECES = [
     *templates.TAGS,
     *(tag[:-1] for tag in templates.TAGS),
@@ -162,13 +164,13 @@ def test_ten_thousand_random_completions(name):
     rng, low_high = random.Random(3407), RANGES[name]
     completions = [random_completion(rng) for _ in range(10_000)]
     truths = rng.choices(["72", "0", "-1,000", "1/3", "0.1", "1e99", "blue", ""], k=len(completions))
-    result = getattr(rewards, name)(completions=completions, answer=truths)
+    result = scored(getattr(rewards, name), completions, truths)
     assert len(result) == 10_000
     for score, completion in zip(result, completions, strict=True):
         if score is not None:
             assert type(score) is float and math.isfinite(score), ascii(completion[:200])
             assert low_high[0] <= score <= low_high[1], ascii(completion[:200])
-    assert (None in result) == (name == "check_numbers")
+    assert (None in result) == (name in MAY_ANSWER_NONE)
     assert len(set(result)) > 1
 
 
@@ -201,7 +203,7 @@ def work(reward, completion):
     sys.settrace(trace)
     sys.setprofile(profile)
     try:
-        reward(completions=[completion], answer=["1"])
+        scored(reward, [completion], ["1"])
     finally:
         sys.settrace(saved[0])
         sys.setprofile(saved[1])
@@ -228,13 +230,13 @@ def test_work_is_linear_in_the_text(family):
 def test_the_count_sees_a_pattern_and_a_double_loop():
     layout = re.compile(f"{CLOSE}.*?{START}(.+?){END}$", re.DOTALL)
 
-    def with_a_pattern(completions, answer):
+    def with_a_pattern(completions, **columns):
         return [layout.search(text) for text in completions]
 
-    def with_a_pattern_in_words(completions, answer):
+    def with_a_pattern_in_words(completions, **columns):
         return [re.search(layout, text) for text in completions]
 
-    def with_a_double_loop(completions, answer):
+    def with_a_double_loop(completions, **columns):
         return [sum(1 for a in text for b in text if a == b) for text in completions]
 
     for function in (with_a_pattern, with_a_pattern_in_words, with_a_double_loop):

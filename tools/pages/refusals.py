@@ -122,7 +122,7 @@ No sentence on this page was typed. A test gives every line below to preflight, 
 `ci` profile, and the sentence is what comes back. To try one:
 
 ```python
-from grpo_nb import data, profiles, train
+from grpo_nb import data, preflight, profiles
 
 profile = profiles.current("ci")
 rows = data.grpo_rows(data.load_task(profile.task)[0])

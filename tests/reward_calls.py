@@ -1,0 +1,21 @@
+"""Rewards as tests call them: each with every column of the rows."""
+
+from grpo_nb import rewards
+
+NAMES = [name for name in rewards.__all__ if callable(getattr(rewards, name))]  # of every reward of the package
+
+
+def scored(reward, completions: list, answers: list[str]) -> list[float | None]:
+    """The reward's scores. Its columns are those of `data.grpo_rows`: `prompts` and `answer`."""
+    prompts = [[{"role": "user", "content": "1+1?"}] for _ in completions]
+    return reward(prompts=prompts, completions=completions, answer=answers)
+
+
+def paid(completion, answer: str) -> list[float | None]:
+    """What each of the four pays for one completion."""
+    return [scored(reward, [completion], [answer])[0] for reward in rewards.FOUR]
+
+
+def total(completion, answer: str) -> float:
+    """The sum of the four, `None` left out."""
+    return sum(score for score in paid(completion, answer) if score is not None)
