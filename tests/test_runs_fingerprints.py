@@ -182,11 +182,10 @@ def test_the_packages_own_loss_is_part_of_a_run_that_trains_with_it(tmp_path, mo
     package = Path(fingerprints.__file__).parent.parent
     shutil.copytree(package / "losses", tmp_path / "losses")
     shutil.copy(package / "advantages.py", tmp_path)
-    monkeypatch.setattr(fp, "__file__", str(tmp_path / "runs" / "fingerprints.py"))
+    monkeypatch.setattr(fingerprints, "__file__", str(tmp_path / "runs" / "fingerprints.py"))
     before = fingerprints._code_of_loss(None, {"own_loss": True})
     assert before.keys() == {"grpo_nb"} and fingerprints._code_of_loss(None, {"own_loss": False}) == {}
     total = tmp_path / "losses" / "total.py"
     total.write_text(total.read_text(encoding="utf8").replace("return -phi", "return phi"), encoding="utf8")
-    assert fingerprints.differences(
-        {"code of loss": before}, {"code of loss": fingerprints._code_of_loss(None, {"own_loss": True})}
-    ) == ["code of loss grpo_nb"]
+    after = fingerprints._code_of_loss(None, {"own_loss": True})
+    assert fingerprints.differences({"code of loss": before}, {"code of loss": after}) == ["code of loss grpo_nb"]
