@@ -12,5 +12,3 @@
 
 from grpo_nb.batchflow.schedule import MicroStep, Plan, plan
 from grpo_nb.batchflow.tables import Verdict, check_table
-
-__all__ = ["MicroStep", "Plan", "Verdict", "check_table", "plan"]

@@ -19,20 +19,3 @@ from grpo_nb.checks.group_scores import check_advantages, check_reward
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
 from grpo_nb.checks.texts import check_completion_mask, check_template
-
-__all__ = [
-    "check_advantages",
-    "check_batch",
-    "check_chance",
-    "check_completion_mask",
-    "check_direction",
-    "check_factors",
-    "check_is_trained",
-    "check_merge",
-    "check_merged_sums",
-    "check_reward",
-    "check_signal",
-    "check_surrogate",
-    "check_template",
-    "check_token_weights",
-]

@@ -12,5 +12,3 @@ changes a healthy run: no random number is drawn, no reward and no gradient is t
 """
 
 from grpo_nb.guards.watch import POLICIES, Watch, watch_of
-
-__all__ = ["POLICIES", "Watch", "watch_of"]

@@ -30,5 +30,3 @@ The letters: N rows (in `linear_grpo_loss` completions), T tokens of the longest
 
 from grpo_nb.kernels.logps import LinearLogps, linear_logps
 from grpo_nb.kernels.loss import LinearLoss, linear_grpo_loss
-
-__all__ = ["LinearLogps", "LinearLoss", "linear_grpo_loss", "linear_logps"]

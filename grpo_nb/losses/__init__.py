@@ -31,28 +31,3 @@ from grpo_nb.losses.surrogates import (
     soft_gate,
 )
 from grpo_nb.losses.total import Loss, grpo_loss
-
-__all__ = [
-    "BY_UPDATE",
-    "CLIPPED",
-    "LOSS_TYPES",
-    "Loss",
-    "aggregate",
-    "check_loss_type",
-    "clip_side",
-    "clipped_surrogate",
-    "divisors",
-    "gamma_weights",
-    "grpo_loss",
-    "high_entropy",
-    "importance_ratio",
-    "kl_k1",
-    "kl_k2",
-    "kl_k3",
-    "masked_mean",
-    "near_policy",
-    "sampling_ratio",
-    "soft_gate",
-    "token_weights",
-    "without_truncated",
-]

@@ -17,43 +17,9 @@ allocator's fragmentation, and what libraries keep as scratch.
 
 from grpo_nb.memory.budgets import CARDS, Budget, budget
 from grpo_nb.memory.decoders import MODELS, Decoder, decoder, gib, linears, matmul_parameters, parameters
-from grpo_nb.memory.kv_cache import kv_bytes, kv_bytes_per_token, pool_bytes, sequences_in_pool
+from grpo_nb.memory.kv_cache import kv_bytes, kv_bytes_per_token, pool_bytes
 from grpo_nb.memory.measured import held_bytes, peak_bytes
 from grpo_nb.memory.planner import Speed, calibrate, seconds_per_step, step_work, steps_in, what_fits
 from grpo_nb.memory.published import remarks, reproduced
 from grpo_nb.memory.states import adapter_parameters, trained_bytes, weight_bytes
 from grpo_nb.memory.steps import activation_bytes, chunked_head_bytes, logits_bytes, loss_bytes
-
-__all__ = [
-    "CARDS",
-    "MODELS",
-    "Budget",
-    "Decoder",
-    "Speed",
-    "activation_bytes",
-    "adapter_parameters",
-    "budget",
-    "calibrate",
-    "chunked_head_bytes",
-    "decoder",
-    "gib",
-    "held_bytes",
-    "kv_bytes",
-    "kv_bytes_per_token",
-    "linears",
-    "logits_bytes",
-    "loss_bytes",
-    "matmul_parameters",
-    "parameters",
-    "peak_bytes",
-    "pool_bytes",
-    "remarks",
-    "reproduced",
-    "seconds_per_step",
-    "sequences_in_pool",
-    "step_work",
-    "steps_in",
-    "trained_bytes",
-    "weight_bytes",
-    "what_fits",
-]

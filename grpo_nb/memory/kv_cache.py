@@ -59,14 +59,3 @@ def pool_bytes(card: int, utilization: float, *, weights: int, is_shared: bool =
             f"(got {utilization} · {gib(card):.1f} GiB for weights of {gib(weights):.1f} GiB). {advice}."
         )
     return pool - weights if is_shared else pool
-
-
-def sequences_in_pool(config, *, pool: int, weights: int, tokens: int, bits: int = 16) -> int:
-    """How many sequences of full length have room in a pool at once: (pool − weights) / KV of one, rounded down.
-
-    vLLM queues the others; it also sets aside some memory for its own activations, which is left out.
-
-    Args:
-        pool: utilization · card, the weights in it.
-    """
-    return max(0, pool - weights) // kv_bytes(config, tokens=tokens, bits=bits)

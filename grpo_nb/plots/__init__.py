@@ -19,27 +19,3 @@ from grpo_nb.plots.flows import plot_batch_flow
 from grpo_nb.plots.pages import TOKEN_STYLE, png, png_data_uri, safe_text, show, table, tokens
 from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, contrast, ink, pale, plain
 from grpo_nb.plots.windows import tell_batch_flow
-
-__all__ = [
-    "COLOURS",
-    "OKABE_ITO",
-    "TOKEN_STYLE",
-    "WIDE",
-    "animate_batch_flow",
-    "bars",
-    "before_after",
-    "contrast",
-    "curve",
-    "ink",
-    "pale",
-    "plain",
-    "plot_batch_flow",
-    "png",
-    "png_data_uri",
-    "resumed",
-    "safe_text",
-    "show",
-    "table",
-    "tell_batch_flow",
-    "tokens",
-]

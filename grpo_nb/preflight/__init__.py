@@ -32,26 +32,3 @@ from grpo_nb.preflight.processes import batch_numbers, check_prompts_fill_a_batc
 from grpo_nb.preflight.prompts import check_held_out, check_prompts
 from grpo_nb.preflight.signatures import check_rewards
 from grpo_nb.preflight.values import check_values, check_weights
-
-__all__ = [
-    "batch_numbers",
-    "check",
-    "check_columns",
-    "check_disk",
-    "check_filled",
-    "check_held_out",
-    "check_keys",
-    "check_lengths",
-    "check_prompts",
-    "check_prompts_fill_a_batch",
-    "check_rewards",
-    "check_settings",
-    "check_sft",
-    "check_values",
-    "check_weights",
-    "checkpoint_bytes",
-    "dry_run",
-    "meanings",
-    "read_rows",
-    "updates",
-]
