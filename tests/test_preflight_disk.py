@@ -77,19 +77,22 @@ def test_too_small_a_disk_for_what_sft_trains_is_refused_before_the_first_step(p
 
 
 def test_a_folder_that_turns_read_only_during_the_run(small_policy, uninterrupted, small_disk, monkeypatch):
-    disk = small_disk("size=160m")
-    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(disk))
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(small_disk("size=160m")))
+    trainer, run = small_runs.trainer_of(small_policy)
+    folder = str(run.folder)
 
     class TurnsReadOnly(callbacks.Callback):
+        """Lays the folder over itself, read-only: the disk cannot be, while the trainer holds its lock file open."""
+
         def on_step_begin(self, args, state, control, **kwargs):
             if state.global_step == 3:
-                subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+                subprocess.run(["mount", "--bind", folder, folder], check=True)
+                subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
 
-    trainer, run = small_runs.trainer_of(small_policy)
     trainer.add_callback(TurnsReadOnly())
     with pytest.raises(OSError, match="Read-only file system.*checkpoint-2 is whole"):
         train.resume_or_start(trainer)
-    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    subprocess.run(["umount", folder], check=True)
     trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
     assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
