@@ -205,6 +205,7 @@ def verdict_of_trl(settings: dict) -> str:
 
 def _first_line(error) -> str:
     line = re.sub(r"/\S*/", "", str(error).strip().splitlines()[0])
+    line = line.partition(". Did you mean")[0]  # Python 3.13 proposes a name, and the page is one for all
     return line if len(line) <= 110 else line[:109] + "…"
 
 
