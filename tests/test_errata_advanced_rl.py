@@ -12,7 +12,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from benchmarks import survival
-from grpo_nb import advantages, losses, preflight, train
+from grpo_nb import advantages, losses, train
+from grpo_nb.batchflow import arithmetic
 from grpo_nb.runs import callbacks
 from tests import small_runs, wheels
 
@@ -275,14 +276,14 @@ def test_a21_only_the_optimizer_waits(example_1):
 
 
 def test_a22_an_update_takes_six_completions_in_example_1(example_1):
-    numbers = preflight.batch_numbers(EXAMPLE_1)
+    numbers = arithmetic.batch_numbers(EXAMPLE_1)
     assert (numbers["generation_batch_size"], numbers["completions_per_update"]) == (12, 6)
     trained = [len(batch["advantages"]) for batch in example_1.trainer._buffered_inputs]
     assert trained == [3] * 4 and example_1.events.count("update") == 2 * len(example_1.sampled), "two of 2 × 3 each"
 
 
 def test_a23_iterations_multiply_the_updates():
-    once, twice = (preflight.updates({**EXAMPLE_1, "num_iterations": iterations}, prompts=4) for iterations in (1, 2))
+    once, twice = (arithmetic.updates({**EXAMPLE_1, "num_iterations": iterations}, prompts=4) for iterations in (1, 2))
     assert (once, twice) == (4 // 2, 2 * 4 // 2)
     _, sampled = handed_out(steps_per_generation=4, num_iterations=2, micro_steps=8, rows=12)
     assert sampled == 1, "eight micro-batches, four updates, one generation"

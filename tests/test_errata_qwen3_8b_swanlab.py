@@ -28,6 +28,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 import grpo_nb.models
 from benchmarks import survival
 from grpo_nb import advantages, evaluate, losses, preflight, profiles, rewards, templates
+from grpo_nb.batchflow import arithmetic
 from grpo_nb.rewards import parsing
 from tests import reward_calls, small_runs
 
@@ -211,7 +212,7 @@ def test_d19_the_tokenizer_is_a_processing_class():
 
 def test_d20_every_process_multiplies_the_batch():
     settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_generations": 4}
-    counts = [preflight.batch_numbers(settings, num_processes=n)["completions_per_update"] for n in (1, 2, 4)]
+    counts = [arithmetic.batch_numbers(settings, num_processes=n)["completions_per_update"] for n in (1, 2, 4)]
     assert counts == [4 * 2, 4 * 2 * 2, 4 * 2 * 4]
 
 
@@ -427,13 +428,13 @@ def test_d49_one_completion_is_no_group_of_four(tmp_path, unsloth):
     with pytest.raises(ValueError, match=r"generation_batch_size \(1\) must be divisible by num_generations \(4\)"):
         GRPOConfig(output_dir=str(tmp_path), **batch, **QUIET)
     with pytest.raises(ValueError, match="per_device_train_batch_size = 4"):
-        preflight.batch_numbers(batch, num_processes=1)
+        arithmetic.batch_numbers(batch, num_processes=1)
     assert "per_device_train_batch_size = num_generations" in unsloth["unsloth/models/rl.py"]
 
 
 def test_d50_four_completions_are_one_prompt():
     batch = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_generations": 4}
-    numbers = preflight.batch_numbers(batch, num_processes=1)
+    numbers = arithmetic.batch_numbers(batch, num_processes=1)
     assert (numbers["completions_per_update"], numbers["unique_prompts"]) == (4, 1)
 
 
@@ -443,7 +444,7 @@ def test_d51_larger_groups_make_no_larger_batch(tmp_path):
         batch = {"per_device_train_batch_size": 8, "num_generations": group}
         config = GRPOConfig(output_dir=str(tmp_path), **batch, **QUIET)
         sizes.add((config.per_device_train_batch_size, config.generation_batch_size))
-        prompts.append(preflight.batch_numbers(batch, num_processes=1)["unique_prompts"])
+        prompts.append(arithmetic.batch_numbers(batch, num_processes=1)["unique_prompts"])
     assert sizes == {(8, 8)} and prompts == [4, 2, 1]
 
 

@@ -21,7 +21,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler, selective_log_softmax
 
 from benchmarks import survival
-from grpo_nb import advantages, data, evaluate, losses, paradigms, preflight, rewards, train
+from grpo_nb import advantages, data, evaluate, losses, paradigms, rewards, train
+from grpo_nb.batchflow import arithmetic
 from tests import small_runs
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
@@ -377,7 +378,7 @@ def test_c34_epochs_are_not_updates():
     """GSM8K has 7473 training problems; the document's batch against one of 64 completions, one epoch each."""
     theirs = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "num_generations": 4}
     larger = {**theirs, "per_device_train_batch_size": 8}
-    assert [preflight.updates(batch, 7473) for batch in (theirs, larger)] == [3736, 467]
+    assert [arithmetic.updates(batch, 7473) for batch in (theirs, larger)] == [3736, 467]
     sampler = RepeatSampler(range(7473), mini_repeat_count=4, batch_size=16, repeat_count=8)
     assert len(sampler) // 64 // 8 == 467, "64 rows a batch of the loader, 8 micro-steps an update"
 

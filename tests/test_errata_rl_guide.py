@@ -12,7 +12,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer, utils
 from trl.trainer.utils import RepeatSampler
 
-from grpo_nb import advantages, losses, paradigms, preflight, rewards
+from grpo_nb import advantages, losses, paradigms, rewards
+from grpo_nb.batchflow import arithmetic
 from tests import small_runs
 
 SNIPPET = "epsilon=0.1,\ndelta=2.0  # no comma\nloss_type='bnpo',\nloss_type='grpo',\n"  # its shape, in small
@@ -129,9 +130,9 @@ def test_b12_trl_takes_a_peft_config(trainer):
 
 def test_b13_steps_follow_from_the_batch():
     settings = {"per_device_train_batch_size": 8, "num_generations": 8}
-    assert preflight.updates(settings, prompts=300) == 300, "one prompt, one update"
+    assert arithmetic.updates(settings, prompts=300) == 300, "one prompt, one update"
     changes = [{"num_generations": 4}, {"num_iterations": 2}, {"gradient_accumulation_steps": 4}]
-    assert [preflight.updates({**settings, **change}, prompts=300) for change in changes] == [150, 600, 75]
+    assert [arithmetic.updates({**settings, **change}, prompts=300) for change in changes] == [150, 600, 75]
 
 
 def test_b14_unsloth_brings_diffusers(unsloth):

@@ -5,7 +5,8 @@ import ast
 import pytest
 from trl import GRPOConfig, SFTConfig
 
-from grpo_nb import models, preflight, profiles
+from grpo_nb import models, profiles
+from grpo_nb.batchflow import arithmetic
 
 GPU_PROFILES = ("t4", "a100")
 # Method of FastLanguageModel → the file and class of the wheel that spell out its parameters. Both methods also take
@@ -74,7 +75,7 @@ def test_grpo_settings_make_a_real_config_with_legal_batches(name, bf16_gpu, tmp
     config = GRPOConfig(output_dir=str(tmp_path), **profile.grpo)
     assert config.report_to == [] and config.use_vllm
     assert config.generation_batch_size % config.num_generations == 0
-    numbers = preflight.batch_numbers(profile.grpo, num_processes=1)
+    numbers = arithmetic.batch_numbers(profile.grpo, num_processes=1)
     assert numbers["generation_batch_size"] == config.generation_batch_size
 
 
@@ -109,7 +110,7 @@ def test_trl_refuses_the_batch_of_the_source(tmp_path):
     with pytest.raises(ValueError, match="divisible by"):
         GRPOConfig(output_dir=str(tmp_path), **{**profiles.current("t4").grpo, **batch})
     with pytest.raises(ValueError, match="multiple of num_generations"):
-        preflight.batch_numbers(batch, num_processes=1)
+        arithmetic.batch_numbers(batch, num_processes=1)
 
 
 # Oracle: the pinned Unsloth release.

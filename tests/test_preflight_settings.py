@@ -12,6 +12,7 @@ import pytest
 from trl import GRPOConfig, GRPOTrainer, SFTConfig
 
 from grpo_nb import losses, memory, preflight, profiles, rewards, train
+from grpo_nb.batchflow import arithmetic
 from grpo_nb.preflight import bounds, disk, keys, processes, rules, values
 from tools.pages import refusals
 
@@ -23,7 +24,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(GRPOConfig)}
 def check(settings: dict) -> None:
     with refusals.without_gpu_packages():
         preflight.check_keys(settings, GRPOConfig)
-        preflight.batch_numbers(settings)
+        arithmetic.batch_numbers(settings)
         preflight.check_values(settings, GRPOConfig, context=CONTEXT)
         preflight.check_weights(settings.get("reward_weights"), 2)
 
@@ -86,7 +87,7 @@ def test_every_profile_passes(name, monkeypatch):
     profile = profiles.current(name)
     preflight.check_keys(profile.grpo, GRPOConfig)
     preflight.check_values(profile.grpo, GRPOConfig, context=profile.policy["max_seq_length"])
-    preflight.batch_numbers(profile.grpo)
+    arithmetic.batch_numbers(profile.grpo)
 
 
 @pytest.mark.parametrize("value", [0, -1e-5, 5, math.nan, math.inf, True, "fast", None])
@@ -231,10 +232,10 @@ def test_batch_numbers_equal_trls_or_both_refuse():
             config = GRPOConfig(use_cpu=True, bf16=False, report_to="none", **settings)
         except ValueError:
             with pytest.raises(ValueError, match="got"):
-                preflight.batch_numbers(settings)
+                arithmetic.batch_numbers(settings)
             continue
         accepted += 1
-        numbers = preflight.batch_numbers(settings)
+        numbers = arithmetic.batch_numbers(settings)
         assert numbers["generation_batch_size"] == config.generation_batch_size
         assert numbers["unique_prompts"] * config.num_generations == config.generation_batch_size
     assert 50 < accepted < 250, "both outcomes must have been met"
@@ -243,7 +244,7 @@ def test_batch_numbers_equal_trls_or_both_refuse():
 def test_suggested_batches_are_the_nearest():
     settings = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 3, "num_generations": 5}
     with pytest.raises(ValueError, match="num_generations = 3 or 4 or 6, or per_device_train_batch_size = 10"):
-        preflight.batch_numbers(settings)
+        arithmetic.batch_numbers(settings)
 
 
 def test_every_suggested_batch_is_legal():
@@ -252,13 +253,13 @@ def test_every_suggested_batch_is_legal():
     for turn in range(600):
         settings = {**random_batch(rng), "num_generations": rng.randint(2, 9)}
         if turn % 2:
-            settings[rng.choice([*processes.COUNTS])] = 0
+            settings[rng.choice([*arithmetic.COUNTS])] = 0
         try:
-            preflight.batch_numbers(settings)
+            arithmetic.batch_numbers(settings)
         except ValueError as error:
             for proposed in suggestions(str(error)):
                 try:
-                    preflight.batch_numbers({**settings, **proposed})
+                    arithmetic.batch_numbers({**settings, **proposed})
                 except ValueError as again:  # two things were wrong: the second is another one
                     assert turn % 2 and "generation_batch_size" in settings, (settings, error, again)
                 tried += 1
@@ -269,13 +270,13 @@ def test_the_batch_of_the_source_tutorial_is_refused():
     """*Qwen3-8B GRPO with SwanLab* sets b = 1, A = 1, G = 4: one completion cannot be four."""
     settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "num_generations": 4}
     with pytest.raises(ValueError, match=r"multiple of num_generations \(got 1 completions, num_generations = 4\)"):
-        preflight.batch_numbers(settings)
+        arithmetic.batch_numbers(settings)
 
 
 @pytest.mark.parametrize("key", ["steps_per_generation", "generation_batch_size"])
 def test_a_generation_of_nothing_is_refused_though_trl_divides_it_without_remainder(key):
     with pytest.raises(ValueError, match=r"got 0"):
-        preflight.batch_numbers({**CI, key: 0})
+        arithmetic.batch_numbers({**CI, key: 0})
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_a_generation_of_nothing_is_refused_though_trl_divides_it_without_remain
 )
 def test_too_few_prompts_for_a_batch(settings, prompts, advice):
     with pytest.raises(ValueError, match=rf"\(got {prompts}\). {advice}"):
-        preflight.check_prompts_fill_a_batch({**CI, **settings}, prompts)
+        arithmetic.check_prompts_fill_a_batch({**CI, **settings}, prompts)
 
 
 # Disk.

@@ -8,7 +8,7 @@
 | `values`          | `check_values`, `check_weights`      | can each value be meant, alone …                          |
 | `bounds`          | (called by `values`)                 | … within which numbers …                                  |
 | `rules`           | (called by `values`)                 | … and beside the others                                   |
-| `processes`       | `batch_numbers`, `updates`, …        | which batches do as many processes fill as were launched  |
+| `processes`       | (called by the others)               | how many processes fill a batch together                  |
 | `saves`           | (called by `order`)                  | could the run go on from each of its checkpoints          |
 | `disk`            | `checkpoint_bytes`, `check_disk`     | do the checkpoints fit on the disk                        |
 | `columns`         | `read_rows`, `check_columns`, …      | are these rows, and is every column there in every row    |
@@ -28,7 +28,6 @@ from grpo_nb.preflight.dry_runs import dry_run
 from grpo_nb.preflight.keys import check_keys
 from grpo_nb.preflight.meanings import meanings
 from grpo_nb.preflight.order import check, check_settings, check_sft
-from grpo_nb.preflight.processes import batch_numbers, check_prompts_fill_a_batch, updates
 from grpo_nb.preflight.prompts import check_held_out, check_prompts
 from grpo_nb.preflight.signatures import check_rewards
 from grpo_nb.preflight.values import check_values, check_weights

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from grpo_nb import models
+from grpo_nb.batchflow import arithmetic
 from grpo_nb.preflight import (
     columns,
     context_lengths,
@@ -54,7 +55,7 @@ def check(
     if profile is not None:
         room = {"context": profile.policy["max_seq_length"], "completion": settings["max_completion_length"]}
         context_lengths.check_lengths(rows, **room, tokenizer=tokenizer)
-    updates = processes.updates(config, len(rows))
+    updates = arithmetic.updates(config, len(rows), num_processes=processes.launched())
     report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
     saves.check_saves(config, GRPOConfig, updates=updates)
     if profile is not None:
@@ -97,7 +98,8 @@ def check_settings(
     config_class = {"sft": trl.SFTConfig, "grpo": trl.GRPOConfig}[stage]
     context = None if profile is None else profile.policy["max_seq_length"]
     keys.check_keys(config, config_class)
-    numbers = processes.batch_numbers(config) if stage == "grpo" else {}
+    many = processes.launched()
+    numbers = arithmetic.batch_numbers(config, num_processes=many) if stage == "grpo" else {}
     values.check_values(config, config_class, context=context, has_eval_data=has_eval_data)
     saves.check_saves(config, config_class)
     return numbers
@@ -112,5 +114,5 @@ def _check_rows(settings: dict, rows: Sequence[dict], rewards: Sequence[Callable
     oddities = prompts.check_prompts(rows)
     if held_out is not None:
         prompts.check_held_out(rows, columns.read_rows(held_out))
-    processes.check_prompts_fill_a_batch(settings, len(rows))
+    arithmetic.check_prompts_fill_a_batch(settings, len(rows), num_processes=processes.launched())
     return oddities

@@ -18,7 +18,9 @@ def check_saves(settings: dict, config_class: type, *, updates: int | None = Non
     """
     full = {**keys.completed(settings, config_class), "world_size": processes.launched()}
     if "num_generations" in full:
-        full |= {arithmetic.STEPS: processes.batch_numbers(settings)[arithmetic.STEPS]}
+        full |= {
+            arithmetic.STEPS: arithmetic.batch_numbers(settings, num_processes=full["world_size"])[arithmetic.STEPS]
+        }
     args = SimpleNamespace(**full)
     if args.save_strategy != "steps" or args.world_size > 1:
         return

@@ -9,7 +9,8 @@ import typing
 from collections.abc import Sequence
 from types import NoneType, UnionType
 
-from grpo_nb.preflight import bounds, keys, processes, rules
+from grpo_nb.batchflow import arithmetic
+from grpo_nb.preflight import bounds, keys, rules
 
 LENGTH = "max_completion_length"
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", list: "a list", dict: "a dict"}
@@ -84,7 +85,7 @@ def _check_left_to_the_run(settings: dict) -> None:
 
 def _check_kind(setting: Setting, value) -> None:
     """Refuse text where a number must be, a fraction where a count must be, None where nothing takes its place."""
-    if choices(setting.name) or setting.name in processes.KEYS:
+    if choices(setting.name) or setting.name in arithmetic.KEYS:
         return  # judged there
     kinds = [typing.get_origin(kind) or kind for kind in setting.kinds]
     wanted = [kind for kind in kinds if kind in KINDS]
