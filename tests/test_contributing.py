@@ -29,16 +29,14 @@ NOTICED = {  # kind → the tests that its section names, and which of them run 
 }
 TINY, TRY = "# The tiny run.", "# Try it"
 RUNNER = """
-import inspect, json, pathlib, sys, traceback
+import json, pathlib, traceback
 
 import grpo_nb
-from grpo_nb.kernels import trainer
 
-package, told = pathlib.Path(grpo_nb.__file__).parent, json.loads(pathlib.Path("blocks.json").read_text("utf8"))
-has_own_loss = "own_loss" in inspect.signature(trainer.KernelGRPOTrainer.__init__).parameters
-found, shared = {"package": str(package), "has_own_loss": has_own_loss}, {}
-exec(told.pop("tiny"), shared)
-for name, code in told.items():
+package, blocks = pathlib.Path(grpo_nb.__file__).parent, json.loads(pathlib.Path("blocks.json").read_text("utf8"))
+found, shared = {"package": str(package)}, {}
+exec(blocks.pop("tiny"), shared)
+for name, code in blocks.items():
     try:
         exec(compile(code, name, "exec"), dict(shared))
         found[name] = ""
@@ -123,10 +121,10 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 def verdicts(folder: Path, chosen: dict[str, Example]) -> dict:
     """`section: number of the block` → the traceback of a block that failed; all of them in one process."""
-    told = {f"{name}: {i}": code for name, example in chosen.items() for i, code in enumerate(example.tries)}
+    tried = {f"{name}: {i}": code for name, example in chosen.items() for i, code in enumerate(example.tries)}
     (tiny,) = [content for _, content in blocks(TEXT) if content.startswith(TINY)]
     env = surroundings(folder)
-    (folder / "blocks.json").write_text(json.dumps({"tiny": tiny, **told}), encoding="utf8")
+    (folder / "blocks.json").write_text(json.dumps({"tiny": tiny, **tried}), encoding="utf8")
     ran = subprocess.run([sys.executable, "-c", RUNNER], cwd=folder, env=env, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
     found = json.loads((folder / "found.json").read_text(encoding="utf8"))
@@ -138,12 +136,6 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
 EXAMPLES = examples(TEXT)
 TRIES = [f"{name}: {i}" for name, example in EXAMPLES.items() for i in range(len(example.tries))]
 CHANGES = [name for name in TRIES if EXAMPLES[name.partition(":")[0]].edits or EXAMPLES[name.partition(":")[0]].files]
-NEED_OWN_LOSS = {"loss type: 1", "loss of your own: 0"}
-
-
-def skip_without_own_loss(name: str, found: dict) -> None:
-    if name in NEED_OWN_LOSS and not found["has_own_loss"]:
-        pytest.skip("KernelGRPOTrainer has no switch own_loss yet: it trains with TRL's loss, which knows eight types")
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +165,6 @@ def test_there_is_an_example_of_everything():
 
 @pytest.mark.parametrize("name", TRIES)
 def test_an_example_does_what_it_says(name, changed):
-    skip_without_own_loss(name, changed)
     assert changed[name] == "", changed[name]
 
 
