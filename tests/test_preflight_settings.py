@@ -308,9 +308,9 @@ def test_a_model_is_looked_up_by_its_name_and_one_that_is_unknown_counts_as_8b()
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "lm_head"], r".*_proj"])
 def test_targets_that_only_peft_knows_count_as_all_of_them(targets):
     profile = profiles.current("t4")
-    bound = preflight.checkpoint_bytes(profile)
+    bound = preflight.largest_checkpoint(profile)
     profile.lora["target_modules"] = targets
-    assert preflight.checkpoint_bytes(profile) == bound
+    assert preflight.largest_checkpoint(profile) == bound
 
 
 def test_a_checkpoint_that_was_written_is_below_the_bound_and_above_half_of_it(profile, rows, tiny):
@@ -319,7 +319,7 @@ def test_a_checkpoint_that_was_written_is_below_the_bound_and_above_half_of_it(p
     trainer.train()
     folder = os.path.join(trainer.args.output_dir, "checkpoint-1")
     written = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
-    assert preflight.checkpoint_bytes(profile) / 2 < written < preflight.checkpoint_bytes(profile)
+    assert preflight.largest_checkpoint(profile) / 2 < written < preflight.largest_checkpoint(profile)
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     assert memory.adapter_parameters(disk.policy_config(profile.policy), profile.lora) == trained
 
@@ -336,8 +336,8 @@ def test_a_checkpoint_that_was_written_is_below_the_bound_and_above_half_of_it(p
         ({"max_steps": 501}, 2),  # TRL saves at 500
     ],
 )
-def test_checkpoints_at_once(settings, many):
-    assert disk.checkpoints_at_once(settings, updates=50) == many
+def test_checkpoints_at_once(settings, many, profile, tmp_path):
+    assert preflight.check_disk(settings, profile, updates=50, folder=tmp_path)["checkpoints"] == many
 
 
 def test_a_run_that_the_disk_cannot_hold_is_refused(profile, tmp_path):

@@ -109,7 +109,11 @@ def test_a_missing_argument_is_told_in_pythons_words():
 
 
 def test_a_mask_of_numbers_is_no_answer_to_yes_or_no():
+    @shapes.shaped
+    def without(mask: Shaped[Tensor, "N T"], is_truncated: Bool[Tensor, " N"]):
+        raise AssertionError("it was called")
+
     with pytest.raises(
         TypeError, match=re.escape("is_truncated must be a tensor of bool values (got torch.int64). Use .bool()")
     ):
-        losses.without_truncated(MASK, torch.tensor([1, 0, 0]))
+        without(MASK, torch.tensor([1, 0, 0]))

@@ -30,7 +30,7 @@ def check_table(
     """Whether TRL can train on these micro-batches in this order.
 
     Args:
-        text_or_rows: Markdown tables, lines of numbers, or rows `(step, ids…)`: one row per micro-step, from the first
+        text_or_rows: Markdown tables, lines `step: ids`, or rows `(step, ids…)`: one row per micro-step, from the first
             of the run on, with the prompt of each completion, process after process. Steps and prompts count from 0 or
             from 1; steps may start again with every pass over a generation round. As soon as one row is marked as an
             optimizer update, by a word or an arrow, every update must be.
@@ -46,7 +46,7 @@ def check_table(
     (0, 'row 0 (step 0) has the prompts 0 0 1; it must have 0 0 0.')
     """
     batch = _batch(config, shuffle)
-    rows = reading.rows_of(text_or_rows, width=batch["width"])
+    rows = reading.rows_of(text_or_rows)
     if num_prompts is None:
         num_prompts = batch["unique_prompts"] * (len(rows) + batch["accumulation"])
         config = {**config, "num_train_epochs": 1}
@@ -57,16 +57,13 @@ def check_table(
     for index, row in enumerate(rows):
         wrong = next((problem for rule in rules if (problem := rule(rows, index, flow))), None)
         if wrong:
-            step = "" if row.label is None else f" (step {row.label})"
-            return Verdict(False, index, f"row {index}{step} {wrong}.")
+            return Verdict(False, index, f"row {index} (step {row.label}) {wrong}.")
     return Verdict(True, None, f"A run can go like this for {len(rows)} micro-step{'s' * (len(rows) != 1)}.")
 
 
 # Each rule says what is wrong with one row, knowing those before it; None if nothing is.
 def _misnumbered(rows: list[reading.Row], index: int, flow: schedule.Plan) -> str | None:
     base, label = rows[0].label, rows[index].label
-    if base is None or label is None:
-        return None
     if base > 1:
         return "stands first; a table must begin with step 0 or 1, at the start of the run"
     starts = [i for i in range(0, index + 1, flow.steps_per_generation) if rows[i].label == base]
@@ -180,8 +177,7 @@ def _batch(config: dict, shuffle: bool) -> dict[str, int]:
     limits.check_run(settings, run)
     used = schedule.used_batch(settings, num_processes=run["num_processes"], backend=run["backend"])
     numbers = arithmetic.batch_numbers(used, num_processes=run["num_processes"])
-    device, accumulation, _ = arithmetic.counts_of(used)
-    return {**numbers, "width": device * run["num_processes"], "accumulation": accumulation}
+    return {**numbers, "accumulation": arithmetic.counts_of(used)[1]}
 
 
 def _first_number(rows: list[reading.Row]) -> int:

@@ -1,7 +1,7 @@
 """The rewards while the policy trains: TRL drops NaN and None alike, and lets infinity erase a whole group."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from grpo_nb.rewards import contract
 
@@ -24,32 +24,32 @@ class Scores:
         index, name = len(self.names), contract.name_of(function)
         self.names.append(name)
         first_only = self.watch.policies["rewards"] == "stop"
-        if contract.is_async(function):
+        is_async = contract.is_async(function)
 
-            @functools.wraps(function)
-            async def checked(*, completions, **columns):
-                raised = 0
-                try:
-                    answer = await function(completions=completions, **columns)
-                except Exception as error:  # a reward is the learner's code: anything may come
-                    alone = await _one_by_one_async(function, completions, columns, first_only)
-                    answer, raised = self._salvaged(error, alone, name, completions, columns)
-                return self._judged(answer, raised, index, completions, columns)
+        async def scored(**call):
+            answer = function(**call)
+            return await answer if is_async else answer
 
-        else:
+        @functools.wraps(function)
+        async def checked(*, completions, **columns):
+            raised = 0
+            try:
+                answer = await scored(completions=completions, **columns)
+            except Exception as error:  # a reward is the learner's code: anything may come
+                alone = await _one_by_one(scored, completions, columns, first_only)
+                answer, raised = self._salvaged(error, alone, name, completions, columns)
+            return self._judged(answer, raised, index, completions, columns)
 
-            @functools.wraps(function)
-            def checked(*, completions, **columns):
-                raised = 0
-                try:
-                    answer = function(completions=completions, **columns)
-                except Exception as error:  # as above
-                    alone = _one_by_one(function, completions, columns, first_only)
-                    answer, raised = self._salvaged(error, alone, name, completions, columns)
-                return self._judged(answer, raised, index, completions, columns)
+        @functools.wraps(function)
+        def plain(**columns):
+            try:
+                checked(**columns).send(None)  # it waits for nothing, and so ends at its first step
+            except StopIteration as end:
+                return end.value
 
-        checked.__name__ = name  # a partial or an instance has none that TRL could log
-        return checked
+        guarded = checked if is_async else plain
+        guarded.__name__ = name  # a partial or an instance has none that TRL could log
+        return guarded
 
     def _salvaged(self, error: Exception, alone: list, name: str, completions: list, columns: dict) -> tuple[list, int]:
         """What a reward that raised can still say: its scores, None where it raises, and how often it does.
@@ -128,35 +128,19 @@ def _step(columns: dict) -> str:
     return "" if state is None else f" in step {state.global_step + 1}"
 
 
-def _one_by_one(function: Callable, completions: list, columns: dict, first_only: bool) -> list:
-    """The function's answer or exception for each completion on its own; perhaps only up to the first exception."""
-    answers = []
-    for call in _calls(completions, columns):
+async def _one_by_one(scored: Callable, completions: list, columns: dict, first_only: bool) -> list:
+    """The reward's answer or exception for each completion on its own; perhaps only up to the first exception.
+
+    What it wants to log is left out: it would come in pieces.
+    """
+    answers, count = [], len(completions)
+    silenced = {key: lambda name, value: None for key in ("log_extra", "log_metric") if key in columns}
+    for i in range(count):
+        slices = {k: v[i : i + 1] if isinstance(v, list) and len(v) == count else v for k, v in columns.items()}
         try:
-            answers.append(function(**call))
+            answers.append(await scored(**{**slices, **silenced, "completions": completions[i : i + 1]}))
         except Exception as error:  # handed on: the caller raises or counts it
             answers.append(error)
             if first_only:
                 break
     return answers
-
-
-async def _one_by_one_async(function: Callable, completions: list, columns: dict, first_only: bool) -> list:
-    answers = []
-    for call in _calls(completions, columns):
-        try:
-            answers.append(await function(**call))
-        except Exception as error:  # as above
-            answers.append(error)
-            if first_only:
-                break
-    return answers
-
-
-def _calls(completions: list, columns: dict) -> Iterator[dict]:
-    """The keywords for each completion on its own; what a reward wants to log is left out, it would come in pieces."""
-    count = len(completions)
-    silenced = {key: lambda name, value: None for key in ("log_extra", "log_metric") if key in columns}
-    for i in range(count):
-        slices = {k: v[i : i + 1] if isinstance(v, list) and len(v) == count else v for k, v in columns.items()}
-        yield {**slices, **silenced, "completions": completions[i : i + 1]}

@@ -20,7 +20,7 @@ so that a config dict can be splatted in. Departures of TRL from the papers, whi
 """
 
 from grpo_nb.losses.divergences import kl_k1, kl_k2, kl_k3
-from grpo_nb.losses.masks import high_entropy, masked_mean, near_policy, sampling_ratio, without_truncated
+from grpo_nb.losses.masks import high_entropy, masked_mean, near_policy, sampling_ratio
 from grpo_nb.losses.reduction import BY_UPDATE, LOSS_TYPES, aggregate, check_loss_type, divisors, token_weights
 from grpo_nb.losses.surrogates import (
     CLIPPED,

@@ -1,4 +1,4 @@
-"""Which tokens count, and how much: truncated, uncertain and stale ones, and those that vLLM scored otherwise.
+"""Which tokens count, and how much: uncertain and stale ones, and those that vLLM scored otherwise.
 
 The letters: N completions, T tokens of the longest; a mask [N, T] is 1 on the tokens of a completion.
 """
@@ -73,16 +73,6 @@ def high_entropy(entropies: Float[Tensor, "N T"], mask: Shaped[Tensor, "N T"], *
     if not alive.any():
         return torch.zeros_like(alive)
     return (entropies * mask >= torch.quantile(entropies[alive].float(), 1 - share)) & alive
-
-
-@shapes.shaped
-def without_truncated(mask: Shaped[Tensor, "N T"], is_truncated: Bool[Tensor, " N"]) -> Shaped[Tensor, "N T"]:
-    """The mask without completions that were cut at the length limit: `mask_truncated_completions`.
-
-    Args:
-        mask: [N, T]; is_truncated: [N].
-    """
-    return mask * (~is_truncated).unsqueeze(1).to(mask.dtype)
 
 
 @shapes.shaped

@@ -9,8 +9,7 @@
 | `bounds`          | (called by `values`)                 | … within which numbers …                                  |
 | `rules`           | (called by `values`)                 | … and beside the others                                   |
 | `processes`       | (called by the others)               | how many processes fill a batch together                  |
-| `saves`           | (called by `order`)                  | could the run go on from each of its checkpoints          |
-| `disk`            | `checkpoint_bytes`, `check_disk`     | do the checkpoints fit on the disk                        |
+| `disk`            | `check_disk`, `largest_checkpoint`   | could the run go on from each checkpoint; do they fit     |
 | `columns`         | `read_rows`, `check_columns`, …      | are these rows, and is every column there in every row    |
 | `prompts`         | `check_prompts`, `check_held_out`    | can each prompt be asked, and is none of them a test      |
 | `context_lengths` | `check_lengths`                      | does each prompt leave room for its completion            |
@@ -23,7 +22,7 @@ Rows count from 0 in every sentence: `rows[3]` shows what "row 3" is about.
 
 from grpo_nb.preflight.columns import check_columns, check_filled, read_rows
 from grpo_nb.preflight.context_lengths import check_lengths
-from grpo_nb.preflight.disk import check_disk, checkpoint_bytes
+from grpo_nb.preflight.disk import check_disk, largest_checkpoint
 from grpo_nb.preflight.dry_runs import dry_run
 from grpo_nb.preflight.keys import check_keys
 from grpo_nb.preflight.meanings import meanings

@@ -1,16 +1,17 @@
-"""Disk: what a run's checkpoints will take, estimated from its profile, and whether there is room for them."""
+"""Checkpoints: whether a run could go on from each, what they will take by its profile, and whether there is room."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
 from grpo_nb import memory
-from grpo_nb.preflight import keys
+from grpo_nb.batchflow import arithmetic
+from grpo_nb.preflight import keys, processes
 from grpo_nb.runs import disk_room, resumable
 
 LARGEST = "Qwen3-8B"  # of the checkpoints that the GPU profiles load
 
 
-def checkpoint_bytes(profile: SimpleNamespace) -> int:
+def largest_checkpoint(profile: SimpleNamespace) -> int:
     """What one checkpoint takes at most: `disk_room.checkpoint_bytes` of the profile's adapter, in 32 bits."""
     config, lora = policy_config(profile.policy), profile.lora
     if not set(lora["target_modules"]) <= memory.linears(config).keys():
@@ -45,23 +46,31 @@ def check_disk(settings: dict, profile: SimpleNamespace, *, updates: int, folder
     Returns: `checkpoints` that lie on the disk at once, and `checkpoint_mib`, the size of one.
     Raises: ValueError with what is free and what is needed, in MiB.
     """
-    size, many = checkpoint_bytes(profile), checkpoints_at_once(settings, updates)
-    disk_room.check_room(folder, size=size, many=many)
-    return {"checkpoints": many, "checkpoint_mib": round(size / disk_room.MIB, 1)}
-
-
-def checkpoints_at_once(settings: dict, updates: int) -> int:
-    """How many checkpoints lie side by side at most in a run with these settings.
-
-    Args:
-        updates: optimizer steps of one epoch.
-
-    >>> checkpoints_at_once({"max_steps": 24, "save_steps": 10, "save_total_limit": 2}, updates=100)
-    3
-    """
     from trl import GRPOConfig
 
     args = SimpleNamespace(**keys.completed(settings, GRPOConfig))
     steps = resumable.max_steps(args, updates_per_epoch=updates)
     every = resumable.steps_between_saves(args, max_steps=steps, updates_per_epoch=updates)
-    return disk_room.checkpoints_at_once(max_steps=steps, every=every, keep=args.save_total_limit)
+    size = largest_checkpoint(profile)
+    many = disk_room.checkpoints_at_once(max_steps=steps, every=every, keep=args.save_total_limit)
+    disk_room.check_room(folder, size=size, many=many)
+    return {"checkpoints": many, "checkpoint_mib": round(size / disk_room.MIB, 1)}
+
+
+def check_cuts(settings: dict, config_class: type, *, updates: int | None = None) -> None:
+    """Refuse checkpoints from which no run could go on; without any at steps, or with several processes, none is to.
+
+    Args:
+        settings: keys of `config_class` (`trl.GRPOConfig` or `SFTConfig`), as `values` left them.
+        updates: optimizer steps of one epoch; None: nobody has counted the rows yet, or they are not ours to count.
+    Raises: ValueError with the nearest values from which one could.
+    """
+    args = SimpleNamespace(**keys.completed(settings, config_class), world_size=processes.launched())
+    if hasattr(args, "num_generations"):
+        args.steps_per_generation = arithmetic.batch_numbers(settings, num_processes=args.world_size)[arithmetic.STEPS]
+    if args.save_strategy != "steps" or args.world_size > 1:
+        return
+    resumable.check_resumable(args)
+    if updates is not None:
+        steps = resumable.max_steps(args, updates_per_epoch=updates)
+        resumable.check_saves(args, max_steps=steps, updates_per_epoch=updates)

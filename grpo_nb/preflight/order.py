@@ -14,7 +14,6 @@ from grpo_nb.preflight import (
     keys,
     processes,
     prompts,
-    saves,
     signatures,
     values,
 )
@@ -57,7 +56,7 @@ def check(
         context_lengths.check_lengths(rows, **room, tokenizer=tokenizer)
     updates = arithmetic.updates(config, len(rows), num_processes=processes.launched())
     report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
-    saves.check_saves(config, GRPOConfig, updates=updates)
+    disk.check_cuts(config, GRPOConfig, updates=updates)
     if profile is not None:
         report |= disk.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
     if rewards:
@@ -101,7 +100,7 @@ def check_settings(
     many = processes.launched()
     numbers = arithmetic.batch_numbers(config, num_processes=many) if stage == "grpo" else {}
     values.check_values(config, config_class, context=context, has_eval_data=has_eval_data)
-    saves.check_saves(config, config_class)
+    disk.check_cuts(config, config_class)
     return numbers
 
 
