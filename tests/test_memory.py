@@ -374,7 +374,7 @@ def test_defaults_and_tiles_are_trls():
     fields = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
     assert {name: fields[name] for name in budgets.DEFAULTS} == budgets.DEFAULTS and fields.keys() >= set(budgets.READ)
     for name in fields:
-        budgets.check_keys({name: None})  # none of TRL's own keys is taken for a misspelt one
+        budgets.check_spelling({name: None})  # none of TRL's own keys is taken for a misspelt one
     assert utils._CHUNKED_LOGPROB_TOKEN_CHUNK_SIZE == steps.TILE_TOKENS
     assert grpo_trainer._CHUNKED_LOGPROB_CHUNK_SIZE == steps.TILE_VOCABULARY
 

@@ -18,6 +18,9 @@ COUNTS = {
 }
 STEPS, SIZE = "steps_per_generation", "generation_batch_size"
 KEYS = (*COUNTS, STEPS, SIZE)
+LEAST = {**dict.fromkeys(KEYS, 1), "num_generations": 2}
+NEAR = {**LEAST, "num_generations": DEFAULTS["num_generations"]}  # what is proposed in place of less than the least
+WHY = {"num_generations": ", since an advantage compares completions of one prompt"}
 
 
 def batch_numbers(settings: dict, *, num_processes: int = 1) -> dict[str, int]:
@@ -41,10 +44,6 @@ def batch_numbers(settings: dict, *, num_processes: int = 1) -> dict[str, int]:
             f"only one of steps_per_generation and generation_batch_size may be set (got {steps} and {size}). "
             "Drop generation_batch_size."
         )
-    if steps is not None and steps < 1:
-        raise ValueError(
-            f"steps_per_generation must be at least 1 (got {steps}). Drop it, and gradient_accumulation_steps decides."
-        )
     at_once = device * num_processes
     if size is None:
         size = at_once * (steps or accumulation)
@@ -53,7 +52,7 @@ def batch_numbers(settings: dict, *, num_processes: int = 1) -> dict[str, int]:
     else:
         whole = math.lcm(at_once, group)  # the smallest batch of full groups and full devices
         advice = f"generation_batch_size = {max(1, round(size / whole)) * whole}"
-    if size < 1 or size % at_once:
+    if size % at_once:
         raise ValueError(
             "generation_batch_size must be a multiple of per_device_train_batch_size × processes "
             f"(got {size}, {device} × {num_processes}). Try {advice}."
@@ -109,7 +108,8 @@ def check_prompts_fill_a_batch(settings: dict, prompts: int, *, num_processes: i
     if room >= step:
         advice = f"{key} = {room // step * step}"
     elif prompts > 0:  # however small the batch: the same completions, of fewer prompts
-        advice = f"num_generations = {batch[SIZE] // _prompts_that_share(batch[SIZE], at_most=prompts)}"
+        shared = next(many for many in range(prompts, 0, -1) if batch[SIZE] % many == 0)
+        advice = f"num_generations = {batch[SIZE] // shared}"
     else:
         advice = "a smaller batch"
     raise ValueError(
@@ -119,12 +119,27 @@ def check_prompts_fill_a_batch(settings: dict, prompts: int, *, num_processes: i
 
 
 def check_counts(settings: dict, *, num_processes: int = 1) -> None:
-    """Refuse counts that are no whole numbers or too small to be divided, with the nearest that work.
+    """Refuse counts that are no whole numbers or too small, with the nearest that makes the whole batch legal.
 
     Raises: ValueError.
     """
-    _check_whole(settings, num_processes)
-    _check_least(settings, num_processes)
+    given = {key: settings.get(key, COUNTS.get(key)) for key in KEYS}
+    given = {key: value for key, value in given.items() if value is not None or key in COUNTS}
+    wrong = [key for key, value in given.items() if not is_whole(value) or value < LEAST[key]]
+    if not wrong:
+        return
+    meant = {key: number_meant(given[key], default=COUNTS.get(key, 1)) for key in wrong}
+    meant = {key: number if number >= LEAST[key] else NEAR[key] for key, number in meant.items()}
+    key, value = wrong[0], given[wrong[0]]
+    legal = nearest(meant[key], lambda n: is_legal({**settings, **meant, key: n}, num_processes=num_processes))
+    must = f"at least {LEAST[key]}{WHY.get(key, '')}" if is_whole(value) else "a whole number"
+    seen = f"{value}" if is_whole(value) else f"{value!r}, {type(value).__name__}"
+    advice = f"{key} = {legal or meant[key]}"
+    if legal is None and key == "num_generations":  # no group divides this batch
+        device = counts_of(settings)[0]
+        even = f"{SIZE} = {math.lcm(device * num_processes, 2)}" if SIZE in given else "per_device_train_batch_size = 2"
+        advice = f"{key} = 2 and {even}"
+    raise ValueError(f"{key} must be {must} (got {seen}). Try {advice}.")
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -161,62 +176,18 @@ def nearest(meant: int, works: Callable[[int], bool]) -> int | None:
 
 def is_legal(settings: dict, *, num_processes: int) -> bool:
     """Whether a config's batch is one that TRL accepts."""
-    try:
-        return bool(batch_numbers(settings, num_processes=num_processes))
-    except ValueError:
-        return False
-
-
-def _check_whole(settings: dict, num_processes: int) -> None:
-    """Refuse counts that are no whole numbers, with the nearest that makes the whole batch legal."""
-    given = {key: settings.get(key, COUNTS.get(key)) for key in KEYS}
-    wrong = [key for key in KEYS if not (is_whole(given[key]) or (given[key] is None and key not in COUNTS))]
-    if not wrong:
-        return
-    meant = {key: number_meant(given[key], default=COUNTS.get(key, 1)) for key in wrong}
-    key = wrong[0]
-    legal = nearest(meant[key], lambda n: is_legal({**settings, **meant, key: n}, num_processes=num_processes))
-    advice = "Write it without quotes or a point" if legal is None else f"Try {key} = {legal}"
-    raise ValueError(f"{key} must be a whole number (got {given[key]!r}, {type(given[key]).__name__}). {advice}.")
-
-
-def _check_least(settings: dict, num_processes: int) -> None:
-    """Refuse counts that are too small to be divided, with one that makes the whole batch legal."""
     device, accumulation, group = counts_of(settings)
-    size, usual = settings.get(SIZE), DEFAULTS["num_generations"]
-    if device < 1:
-        raise ValueError(
-            f"per_device_train_batch_size must be at least 1 (got {device}). "
-            f"Try per_device_train_batch_size = {1 if size else max(group, 2)}."
-        )
-    if accumulation < 1:
-        enough = 1 if size else _least_factor(device * num_processes, max(group, 2))
-        raise ValueError(
-            f"gradient_accumulation_steps must be at least 1 (got {accumulation}). "
-            f"Try gradient_accumulation_steps = {enough}."
-        )
-    if group < 2:
-        fits = _group_sizes(size or device * num_processes * (settings.get(STEPS) or accumulation), near=usual)
-        if fits:
-            advice = f"num_generations = {fits[0]}"
-        elif size:
-            advice = f"num_generations = 2 and generation_batch_size = {math.lcm(device * num_processes, 2)}"
-        else:
-            advice = f"num_generations = {usual} and per_device_train_batch_size = {usual}"
-        raise ValueError(
-            "num_generations must be at least 2, since an advantage compares completions of one prompt "
-            f"(got {group}). Try {advice}."
-        )
+    steps, size = settings.get(STEPS), settings.get(SIZE)
+    given = [num_processes, *counts_of(settings), *(value for value in (steps, size) if value is not None)]
+    if not all(map(is_count, given)) or group < 2 or (steps and size):
+        return False
+    size = size or device * num_processes * (steps or accumulation)
+    return size % (device * num_processes) == size % group == 0
 
 
 def _group_sizes(size: int, *, near: int) -> list[int]:
     """Divisors of a generation batch, the nearest first; those far beyond `near` are not looked for."""
     return sorted((g for g in range(2, min(size, 8 * near + 64) + 1) if size % g == 0), key=lambda g: abs(g - near))
-
-
-def _prompts_that_share(size: int, *, at_most: int) -> int:
-    """The most prompts, up to `at_most`, that can share a generation batch equally."""
-    return next(prompts for prompts in range(at_most, 0, -1) if size % prompts == 0)
 
 
 def _least_factor(rest: int, group: int) -> int:

@@ -43,7 +43,7 @@ def check_backend(backend: object) -> None:
         raise ValueError(f"backend must be {' or '.join(BACKENDS)} (got {backend!r}). Try backend = {legal!r}.")
 
 
-def check_prompts(settings: dict, prompts: int, *, num_processes: int) -> None:
+def check_num_prompts(settings: dict, prompts: int, *, num_processes: int) -> None:
     """Refuse a number of prompts that is none, or that fills no generation batch.
 
     Raises: ValueError.

@@ -109,7 +109,7 @@ def plan(
     run = {"num_processes": num_processes, "num_iterations": num_iterations, "num_train_epochs": num_train_epochs}
     limits.check_run(settings, {**run, "seed": seed, "shuffle": shuffle, "backend": backend})
     used = used_batch(settings, num_processes=num_processes, backend=backend)
-    limits.check_prompts(used, num_prompts, num_processes=num_processes)
+    limits.check_num_prompts(used, num_prompts, num_processes=num_processes)
     numbers = arithmetic.batch_numbers(used, num_processes=num_processes)
     counts = {key: int(n) for key, n in {**used, **numbers, **run, "num_prompts": num_prompts, "seed": seed}.items()}
     passes, accumulation = counts[arithmetic.STEPS] * counts["num_iterations"], counts["gradient_accumulation_steps"]

@@ -110,7 +110,7 @@ def budget(
     limits.check_backend(backend)
     is_unsloth, settings = backend == "unsloth", {**DEFAULTS, **grpo}
     rows, completion = settings["per_device_train_batch_size"], settings["max_completion_length"]
-    check_keys(grpo)
+    check_spelling(grpo)
     micro_steps = steps_per_round(settings, num_processes=num_processes)
     for name, value in {"prompt_tokens": prompt_tokens, "max_completion_length": completion}.items():
         if not arithmetic.is_count(value):
@@ -149,7 +149,7 @@ def budget(
     )
 
 
-def check_keys(grpo: dict) -> None:
+def check_spelling(grpo: dict) -> None:
     """Refuse a key that is nearly, but not quite, one that is read here; all others are TRL's own business.
 
     Raises: ValueError.

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from grpo_nb.memory.budgets import DEFAULTS, check_keys, steps_per_round
+from grpo_nb.memory.budgets import DEFAULTS, check_spelling, steps_per_round
 from grpo_nb.memory.decoders import decoder, matmul_parameters
 from grpo_nb.memory.states import adapter_parameters
 
@@ -70,7 +70,7 @@ def step_work(
     (400.0, 800.0)
     """
     settings = {**DEFAULTS, **grpo}
-    check_keys(grpo)
+    check_spelling(grpo)
     micro_steps = steps_per_round(settings, num_processes=num_processes)
     length = settings["max_completion_length"] if completion_tokens is None else completion_tokens
     if prompt_tokens < 1 or length < 1:
