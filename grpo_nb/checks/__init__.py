@@ -1,4 +1,6 @@
-"""A learner's function against ours, in words: True if every case fits, False with the first that does not.
+"""A learner's function against ours, in words on stdout: True if every case fits, False with the first that does not.
+
+A stub that still raises NotImplementedError gives None.
 
 | file           | functions                                 | the exercise is about                                  |
 |----------------|-------------------------------------------|--------------------------------------------------------|

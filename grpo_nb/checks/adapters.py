@@ -9,7 +9,6 @@ def check_merge(your_merge):
 
     Args:
         your_merge: f(weight [out, in], lora_A [r, in], lora_B [out, r], alpha, r) -> tensor [out, in].
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 07, exercise 7.1.
 
     >>> check_merge(lambda weight, lora_A, lora_B, alpha, r: weight + lora_B @ lora_A)
@@ -44,7 +43,6 @@ def check_is_trained(your_is_trained):
 
     Args:
         your_is_trained: f({name: tensor}) -> bool.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 07, exercise 7.2.
 
     >>> check_is_trained(lambda tensors: all(tensor.any() for tensor in tensors.values()))

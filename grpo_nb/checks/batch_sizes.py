@@ -12,7 +12,6 @@ def check_batch(your_batch):
     Args:
         your_batch: f(b, A, S, P, G, mu): per_device_train_batch_size, gradient_accumulation_steps,
             steps_per_generation, num_processes, num_generations, num_iterations -> three numbers.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 05, exercise 5.1; `batchflow.plan`.
 
     >>> check_batch(lambda b, A, S, P, G, mu: (b * S * P / G, b * S * P, mu * S / A))
@@ -48,7 +47,6 @@ def check_factors(your_factors):
         your_factors: f(rounds, gradient_accumulation_steps, rescales) -> list of floats, one for each optimizer step.
             rounds: for each generation round, the tokens of each of its micro-steps. rescales: False for a TRL that
             forgets A / S, as up to 1.9.0.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 05, exercise 5.2; `losses.token_weights`.
 
     >>> check_factors(lambda rounds, gradient_accumulation_steps, rescales: [1.0] * len(rounds))

@@ -9,7 +9,6 @@ def check_chance(your_chance):
 
     Args:
         your_chance: f(p, k) -> float, p in [0, 1], k ≥ 0.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 00, exercise 0.1.
 
     >>> check_chance(lambda p, k: p * k)
@@ -30,7 +29,6 @@ def check_signal(your_prob_of_signal):
 
     Args:
         your_prob_of_signal: f(p, G) -> probability.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 03, exercise 3.1.
 
     >>> check_signal(lambda p, G: 1 - (1 - p) ** G)

@@ -10,7 +10,6 @@ def check_reward(your_reward):
 
     Args:
         your_reward: f(completions, answer, **kwargs) -> list of scores, one per completion.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 04, exercise 4.1.
 
     >>> def stub(completions, answer, **kwargs):
@@ -59,7 +58,6 @@ def check_advantages(your_advantages):
 
     Args:
         your_advantages: f(rewards [N], num_generations) -> advantages [N].
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 06, exercise 6.1.
     """
     import torch

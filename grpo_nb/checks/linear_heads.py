@@ -12,7 +12,6 @@ def check_merged_sums(your_merge):
     Args:
         your_merge: f(first, second) -> (top, total), of pairs (top, total): largest logit, Σ exp(z − top); (−∞, 0)
             for a part without words.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 12, exercise 12.1; `kernels.rows.fold`.
 
     >>> check_merged_sums(lambda first, second: (max(first[0], second[0]), first[1] + second[1]))
@@ -51,7 +50,6 @@ def check_direction(your_direction):
 
     Args:
         your_direction: f(weight [V, H], p [V], target) -> tensor [H], p the softmax over all words.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 12, exercise 12.2; `kernels.passes.direction`.
 
     >>> check_direction(lambda weight, p, target: weight[target])

@@ -9,7 +9,6 @@ def check_surrogate(your_surrogate):
 
     Args:
         your_surrogate: f(ratio, advantage, epsilon, epsilon_high) -> float.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 01, exercise 1.1.
 
     >>> check_surrogate(lambda ratio, advantage, epsilon, epsilon_high: -ratio * advantage)
@@ -44,7 +43,6 @@ def check_token_weights(your_weights):
 
     Args:
         your_weights: f(lengths, loss_type, max_completion_length) -> list of floats, one for each answer.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 01, exercise 1.2; `losses.token_weights`.
 
     >>> check_token_weights(lambda lengths, loss_type, max_completion_length: [1 / sum(lengths)] * len(lengths))

@@ -10,7 +10,6 @@ def check_template(your_template_text):
 
     Args:
         your_template_text: f(messages, add_generation_prompt=False) -> str, with EOS `models.END_OF_TURN`.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 02, exercise 2.1.
 
     >>> check_template(lambda messages, add_generation_prompt=False: "".join(turn["content"] for turn in messages))
@@ -44,7 +43,6 @@ def check_completion_mask(your_completion_mask):
 
     Args:
         your_completion_mask: f(prompt_ids, full_ids) -> list of 0 and 1, one for each full id.
-    Returns: True, False, or None while it raises NotImplementedError; what is said goes to stdout.
     See: notebook 02, exercise 2.2; TRL's `common_prefix_length`.
 
     >>> check_completion_mask(lambda prompt_ids, full_ids: [])
