@@ -287,6 +287,7 @@ def test_a_group_is_not_parted_by_processes_that_hold_it_whole():
         ([(0, 0, 0, 0.5)], r"every row must be a step number and prompts \(got \(0, 0, 0, 0.5\)\)"),
         ([(0, True, 0, 0)], r"every row must be a step number and prompts"),
         (["0 0 0"], r"every row must be a step number and prompts"),
+        ("| 0 | 0 0 0 |\n| one | 1 1 1 |", r"every row must be a step number and prompts \(got '\| one \| 1"),
         ("0 | p0 p0 p0", r"Write them as numbers: 0 \| \[0,0,1\]"),
     ],
 )

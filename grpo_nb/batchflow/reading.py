@@ -51,8 +51,13 @@ def rows_of(text_or_rows: str | Iterable) -> list[Row]:
         )
     if isinstance(text_or_rows, str):
         lines = text_or_rows.replace("\\", "").replace("**", "").splitlines()
-        found = [match for match in map(LINE.match, lines) if match]
-        rows = [_row([int(m[1]), *map(int, re.findall(r"\d{1,9}", m[2])), m[3]], m.string) for m in found]
+        rows, match = [], None
+        for line in lines:
+            above, match = match, LINE.match(line)
+            if match:
+                rows.append(_row([int(match[1]), *map(int, re.findall(r"\d{1,9}", match[2])), match[3]], line))
+            elif above and re.match(r"\s{0,9}\|[|\s]{0,99}\w", line):  # goes on with the table, without a step number
+                _row([], line)
     else:
         rows = [_row(values, values) for values in text_or_rows]
     if not rows:
