@@ -51,7 +51,8 @@ def rows_of(text_or_rows: str | Iterable) -> list[Row]:
         )
     if isinstance(text_or_rows, str):
         lines = text_or_rows.replace("\\", "").replace("**", "").splitlines()
-        rows, match = [], None
+        rows: list[Row] = []
+        match = None
         for line in lines:
             above, match = match, LINE.match(line)
             if match:
