@@ -357,6 +357,22 @@ def test_message_without_content_is_an_empty_completion():
     assert parsing.text([{"role": "assistant", "content": None}]) == ""
 
 
+# --- Which truths a policy can meet
+
+
+@pytest.mark.parametrize("truth", ["72", " 1,000\n", "-3/4", "blue", "(1, 2)", "x" * 64])
+def test_a_truth_that_can_be_matched_earns_the_full_score(truth):
+    assert rewards.can_match(truth)
+    assert rewards.check_answer([block(truth.strip())], [truth]) == [5.0]
+
+
+@pytest.mark.parametrize(
+    "truth", ["", " \n", "8*9=72\n#### 72", "So 8*9 #### 72", "so " * 30 + "72", f"{START}72{END}", "7\x002"]
+)
+def test_a_truth_that_nobody_can_match(truth):
+    assert not rewards.can_match(truth)
+
+
 # --- GSM8K, every row
 
 

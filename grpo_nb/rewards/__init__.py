@@ -14,15 +14,18 @@ pure function of the text, in time that grows linearly with it; `None` means "no
 of *Qwen3-8B GRPO with SwanLab*; where its code has a bug, ours departs, and the modules number each departure.
 """
 
-from grpo_nb.rewards.answers import check_answer, check_numbers
+from grpo_nb.rewards.answers import can_match, check_answer, check_numbers
 from grpo_nb.rewards.format import match_format_approximately, match_format_exactly
+from grpo_nb.rewards.parsing import read_answer
 
 FOUR = (match_format_exactly, match_format_approximately, check_answer, check_numbers)  # the notebooks train with these
 
 __all__ = [
     "FOUR",
+    "can_match",
     "check_answer",
     "check_numbers",
     "match_format_approximately",
     "match_format_exactly",
+    "read_answer",
 ]

@@ -22,6 +22,7 @@ is a question for the notebook on rewards.
 
 from fractions import Fraction
 
+from grpo_nb import templates
 from grpo_nb.rewards import parsing
 
 RIGHT, RIGHT_WITH_BLANKS, NEAR, FAIRLY_NEAR, WRONG, NO_FORMAT = 5.0, 3.5, 2.0, 1.5, -2.5, -4.5
@@ -82,6 +83,23 @@ def check_numbers(completions: list, answer: list[str], **kwargs) -> list[float 
         _number_score(parsing.after_solution_start(parsing.text(completion)), parsing.number(true))
         for completion, true in zip(completions, answer, strict=True)
     ]
+
+
+def can_match(truth: str) -> bool:
+    """Whether a policy could earn `check_answer`'s full score for this truth: a number, or one short line of text.
+
+    Nobody repeats a rationale letter by letter, and a blank solution is no solution. Where the truth is text,
+    `check_numbers` does not apply: `read_answer` says which truths are numbers.
+
+    Args:
+        truth: of one row, as the data set has it.
+
+    >>> [can_match(truth) for truth in ("72", "blue", "", "8*9=72\\n#### 72")]
+    [True, True, False, False]
+    """
+    text = truth.strip()
+    is_line = 0 < len(text) <= parsing.NUMBER_LIMIT and text.isprintable() and "####" not in text
+    return parsing.read_answer(truth) is not None or (is_line and not any(tag in text for tag in templates.TAGS))
 
 
 def _require_answers(completions: list, answer: list[str]) -> None:

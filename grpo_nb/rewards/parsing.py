@@ -118,6 +118,15 @@ def number(text: str) -> Fraction | None:
     return sign * Fraction(f"0{mantissa}0" if "." in mantissa else mantissa) * Fraction(10) ** exponent
 
 
+def read_answer(text: str) -> Fraction | None:
+    """What an answer says, in one form however it is written; None if it is text.
+
+    >>> read_answer("1,000"), read_answer("blue")
+    (Fraction(1000, 1), None)
+    """
+    return number(text)
+
+
 def same_number(a: Fraction, b: Fraction) -> bool:
     """Whether two numbers are equal: exactly if both are whole, else within one part in 10⁹.
 
