@@ -55,7 +55,9 @@ TABLE = [
         "unit", IN_WORDS, *of("20", "20cm", "20km/h", "20th", "20 cm²", "20 cm^2", "20cm^{2}", "20 m2", r"20\text{ cm}")
     ),
     *rows(
-        "unit", IN_WORDS, *of("20", "20kg", "20 kg/m^3", "20 m/s²", "20miles", "$20/hour", "20USD", "20°C", "x = 20cm")
+        "unit",
+        IN_WORDS,
+        *of("20", "20kg", "20 kg/m^3", "20 km / h", "20 m/s²", "20miles", "$20/hour", "20USD", "20°C", "x = 20cm"),
     ),
     *rows(
         "unit",
@@ -162,6 +164,7 @@ TABLE = [
         *of("3", "3(x)", "(x)3", r"3\cdot x", "3/x", "x / 3", "±3", r"\pm 3", "x > 3", "x ≤ 3", "3!"),
     ),
     *rows("expression", NOTHING, *of("3", "3 squared", "square root of 3", "half of 3", "3 mod n", "n/3", "COVID-3")),
+    *rows("fused", SEVERAL, ("{3}12", "312"), ("-(5)2", "-52"), ("10^{4}5", "10"), ("3{4}", "34"), ("½3", "1/23")),
     *rows("expression", SEVERAL, *of("1", "1+1", "2(x+1)", "10 - 9", r"\frac{\sqrt{1}}{2}", "x=2y+1")),
     *rows(
         "choice",

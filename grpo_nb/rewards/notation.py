@@ -1,8 +1,14 @@
 r"""Typography, Markdown and LaTeX → the plain characters in which `parsing.number` reads a number.
 
 LaTeX is rewritten, not parsed: the few commands that a number is dressed in go away, and a command that stays marks an
-expression, whose value nobody computes here. No pattern has a repeat within a repeat, and none sees more than
-`parsing.PROSE_LIMIT` characters.
+expression, whose value nobody computes here. A parser of LaTeX would compute it: for math-verify 0.9 2+1/2 is 2.5 and
+144/2 is 72, "71 or 72" is 72, its time-out works in the main thread only, and some powers take all of its five seconds.
+
+What can be meant in two ways is not read: 1.234,56 and 1,5 (whose comma?), 72 000 with a plain blank (two numbers?),
+(1,234) (a pair?), "answer – 5" (a minus or a dash?), 72! (a factorial?), ~72 alone (which is about 72).
+
+No pattern has a repeat within a repeat. They see `parsing.PROSE_LIMIT` characters, or what is written out of them (½ is
+eleven).
 """
 
 import functools
@@ -46,7 +52,7 @@ DRESS = _rules(  # the innermost goes first, so a dress over a dress takes anoth
     ),
     (BOX + r" ?\{([^{}]*)\}", r" \1 "),
     (FONT + r" ?\{([^{}]*)\}", r"\1"),
-    (r"(?<![\w\\^}])\{([^{},]*)\}", r"\1"),
+    (r"(?<![\w\\^}.])\{([^{},]*)\}(?![\w{.])|\{(-)\}", r"\1\2"),
     (r"(?<![\w*])([*_`]{1,3})([^*_`]+)\1(?![\w*])", r"\2"),  # Markdown
 )
 ROUNDS = 4
@@ -67,14 +73,15 @@ NUMBERS = _rules(
     (r"(?<=[0-9])\u2009(?=[0-9]{3}(?![0-9]))", ","),
     (r"[\s\u2009]+|(?<=[0-9])又(?=[0-9])", " "),
     (r"(?<![A-Za-z])(?:(?:US|HK|CA|AU|NT|[ACS])\$|(?:USD|EUR|GBP|CNY|RMB|Rs\.?|₹) ?(?=[0-9]))", "$"),
+    (r"(\^|\*\*) ?(?:\{ ?([-+]?[0-9]+) ?\}|\( ?([-+]?[0-9]+) ?\))(?![\w^]|[.,][0-9])", r"\1\2\3"),
     (
         r"(?:(?<=[0-9])( ?[×·*xX] ?)|(?<![\w.,^]))10"
-        r"(?: ?(?:\^|\*\*) ?[{(]? ?([-+]?[0-9]+) ?[})]?|([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+))(?![\w⁰¹²³⁴⁵⁶⁷⁸⁹^{}()]|[.,][0-9])",
+        r"(?: ?(?:\^|\*\*) ?([-+]?[0-9]+)|([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+))(?![\w⁰¹²³⁴⁵⁶⁷⁸⁹^{(]|[.,][0-9])",
         _power_of_ten,
     ),
     (r"(?<![\w.,/])([0-9]{1,12}) ([0-9]{1,12})/([0-9]{1,12})(?![\w/]|[.,][0-9])", _mixed),
     (r"(?<![A-Za-z])(?i:minus|negative) (?=[$€£¥.0-9])", "-"),
-    (r"- ?\( ?([$€£¥]?[0-9./]+) ?\)", r"-\1"),
+    (r"- ?\( ?([$€£¥]?[0-9./]+) ?\)(?![\w(^])", r"-\1"),
     (r"[\[({⟨][-+0-9.,;/ ]*|<[-+0-9.,;/ ]+>", lambda match: match[0].replace(",", ", ")),  # a list, no thousands
 )
 

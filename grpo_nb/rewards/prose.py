@@ -18,7 +18,7 @@ _UNIT = re.compile(  # what follows the digits in 20cm, 72 cm², 60km/h, $5/lb, 
     rf"(?<=[0-9])(?:\^?\{{?(?:st|nd|rd|th)\}}?|/ ?(?:lb|kg|hr?|(?!{_MATHS})[a-z]{{3,12}})"
     r"|(?: ?(?:[cdkm]?m|in|ft|yd|mi|[km]?g|lbs?|oz|m?s|sec|min|hr?s?|m?[lL]|[kM]?Hz|[kKMG]B|kWh?|[mk]ph|[ap]m|px|pcs)"
     rf"|(?: ?unit|cup)s?|[A-Z]{{3}}|(?!{_MATHS})[a-z]{{4,20}})"
-    r"(?:/[a-z]{1,12})?(?:\^ ?\{?-?[23]\}?|[²³23])?)(?![\w^])",
+    r"(?: ?/ ?[a-z]{1,12})?(?:\^ ?\{?-?[23]\}?|[²³23])?)(?![\w^])",
     re.ASCII,
 )
 _EXPRESSION = re.compile(  # beside a number, any of these says that the answer is not that number
