@@ -77,18 +77,13 @@ def evaluation_mode(policy):
 
 
 def is_correct(completion: str, answer: str) -> bool:
-    """Whether a completion has the exact format and its solution equals the answer as a number (as text if it is none).
+    """Whether a completion has the exact format and its solution equals the answer in value, as a choice, or in text.
 
     >>> is_correct("1+1=2<end_working_out><SOLUTION>2.0</SOLUTION>", "2")
     True
     """
     solution = parsing.solution(completion)
-    if solution is None:
-        return False
-    guess, truth = parsing.number(solution), parsing.number(answer)
-    if truth is None:
-        return solution.strip() == answer.strip()
-    return guess is not None and parsing.same_number(guess, truth)
+    return solution is not None and parsing.is_same(solution, answer)
 
 
 def accuracy(

@@ -1,8 +1,15 @@
 """Rewards as tests call them: each with every column of the rows."""
 
+import inspect
+
 from grpo_nb import rewards
 
-NAMES = [name for name in rewards.__all__ if callable(getattr(rewards, name))]  # of every reward of the package
+
+def _is_reward(what) -> bool:
+    return callable(what) and "completions" in inspect.signature(what).parameters
+
+
+NAMES = [name for name in rewards.__all__ if _is_reward(getattr(rewards, name))]  # of every reward of the package
 
 
 def scored(reward, completions: list, answers: list[str]) -> list[float | None]:

@@ -118,8 +118,8 @@ def test_number(text, value):
         "1_000",
         "0x10",
     ]
-    + ["nan", "inf", "-Infinity", "1e100", "1e", "e5", "1/0", "6/2", "1/2/3", "1.5/2", "/2", "1/", "seven", "7m", "½"]
-    + ["\uff17", "\u0667", "7\u0667", "7\u200b", "7\x00", "\ud800", "9" * 65, "0" * 64 + "1", "7²"],
+    + ["nan", "inf", "-Infinity", "1e100", "1e", "e5", "1/0", "6/2", "1/2/3", "1.5/2", "/2", "1/", "seven", "7m"]
+    + ["\u0667", "7\u0667", "7\u200b", "7\x00", "\ud800", "9" * 65, "0" * 64 + "1", "7²"],
 )
 def test_no_number(text):
     assert parsing.number(text) is None
@@ -288,7 +288,8 @@ def test_departure_13_mistakes_of_the_programmer_raise():
         ("- 5", "-5", 3.5),
         ("- 5", "5", -1.5),
         ("\u22125", "-5", 3.5),
-        ("x-5", "5", 3.5),  # a hyphen, no sign
+        ("x-5", "5", -2.5),  # a difference: neither 5 nor -5
+        ("x-5", "-5", -2.5),
         ("1.5e3 m", "1500", 3.5),
         ("1.5e-3 m", "0.0015", 3.5),
         ("**5**", "5", 3.5),
@@ -322,7 +323,7 @@ def test_departure_16_equality_has_a_tolerance_and_integers_have_none():
     assert scores(block("10000000000000001"), "10000000000000000") == [3.0, 1.5, 2.0, -1.5]
 
 
-@pytest.mark.parametrize("solution", ["1_000", "nan", "inf", "\uff11\uff10\uff10\uff10", "1e3000"])
+@pytest.mark.parametrize("solution", ["1_000", "nan", "inf", "\u0661\u0660\u0660\u0660", "1e3000"])
 def test_departure_17_what_float_reads_and_we_do_not(solution):
     assert scores(block(solution), "1000") == [3.0, 1.5, -2.5, -2.5]
 
@@ -334,6 +335,25 @@ def test_departure_18_check_numbers_does_not_apply_to_text():
 def test_departure_19_fraction_is_a_number_and_a_division_left_undone_is_not():
     assert scores(block("3/4"), "0.75") == [3.0, 1.5, 5.0, 3.5]
     assert scores(block("72/2"), "36") == [3.0, 1.5, -2.5, -2.5]
+
+
+def test_departure_20_a_number_is_read_in_whatever_dress():
+    for solution in ("\u20132.5", "-2\u00bd", r"\boxed{-2\frac{1}{2}}", "-25 × 10^{-1}", "\uff0d２．５"):
+        assert scores(block(solution), "-2.5") == [3.0, 1.5, 5.0, 3.5]
+        assert scores(block(solution), "2.5") == [3.0, 1.5, -2.5, -1.5]
+    assert scores(block("2.5cm²"), "2.5") == [3.0, 1.5, -2.5, 3.5]
+
+
+def test_departure_21_the_number_in_an_expression_or_a_list_is_not_the_answer():
+    for solution, true in [("x+1", "1"), (r"3\pi", "3"), ("2 million", "2"), ("[-36,104]", "-36104")]:
+        assert total(block(solution), true) <= total(block("7"), true)
+
+
+def test_departure_22_a_choice_is_a_letter_however_it_is_written():
+    assert rewards.check_answer([block("(B)"), block("b."), block(r"\text{B}"), block("(A)")], ["B"] * 4) == [
+        *[5.0] * 3,
+        -2.5,
+    ]
 
 
 # --- Refusal
@@ -355,6 +375,22 @@ def test_completions_are_text_or_messages(completion):
 
 def test_message_without_content_is_an_empty_completion():
     assert parsing.text([{"role": "assistant", "content": None}]) == ""
+
+
+# --- Which truths a policy can meet
+
+
+@pytest.mark.parametrize("truth", ["72", " 1,000\n", "-3/4", "blue", "(1, 2)", "x" * 64])
+def test_a_truth_that_can_be_matched_earns_the_full_score(truth):
+    assert rewards.can_match(truth)
+    assert rewards.check_answer([block(truth.strip())], [truth]) == [5.0]
+
+
+@pytest.mark.parametrize(
+    "truth", ["", " \n", "8*9=72\n#### 72", "So 8*9 #### 72", "so " * 30 + "72", f"{START}72{END}", "7\x002"]
+)
+def test_a_truth_that_nobody_can_match(truth):
+    assert not rewards.can_match(truth)
 
 
 # --- GSM8K, every row

@@ -13,16 +13,21 @@ Departures from *Qwen3-8B GRPO with SwanLab* (1–7 stand in `format`), each wit
 15. Garbage (0.0) was better than a wrong number (-1.5). Here what cannot be read is -2.5.
 16. Floats were compared with ==: 0.30000000000000004 was not 0.3. Here equality allows one part in 10⁹, and nothing
     between integers.
-17. `float` also reads "1_000", "nan", "inf" and digits of other scripts. Here a number has ASCII digits.
+17. `float` also reads "1_000", "nan", "inf" and digits of any script. Here a number has ASCII or full-width digits.
 18. A true answer that is no number scored 0.0 for everybody. Here `check_numbers` says None: not applicable.
 19. Fractions were not read. Here 3/4 is a number; 72/2 is not, it leaves the last step undone.
+20. "–5" was 5, "2½" was 2, and nothing read LaTeX. Here a number counts in whatever dress (`notation`). Among words or
+    with a unit it is right for `check_numbers` alone.
+21. The number in `x+1`, "3 million" or a list was taken for the answer. Here it is none, or one of several (`prose`).
+22. "(B)" was wrong for B. Here a truth from A to J is a choice, with or without bracket, point and small letter.
 The credit for near answers (within 10 or 20 %) is kept as the source has it; whether it is wise where answers are exact
 is a question for the notebook on rewards.
 """
 
 from fractions import Fraction
 
-from grpo_nb.rewards import parsing
+from grpo_nb import templates
+from grpo_nb.rewards import parsing, prose
 
 RIGHT, RIGHT_WITH_BLANKS, NEAR, FAIRLY_NEAR, WRONG, NO_FORMAT = 5.0, 3.5, 2.0, 1.5, -2.5, -4.5
 NUMBER_RIGHT, NUMBER_WRONG, NO_NUMBER = 3.5, -1.5, -2.5
@@ -33,7 +38,7 @@ def check_answer(completions: list, answer: list[str], **kwargs) -> list[float]:
 
     | solution                                       | score |
     |------------------------------------------------|------:|
-    | equal (in value; in text if the truth is text) |   5.0 |
+    | equal (in value, as a choice, or in text)      |   5.0 |
     | equal, but with blanks around it               |   3.5 |
     | within 10 % of the truth                       |   2.0 |
     | within 20 % of the truth                       |   1.5 |
@@ -84,6 +89,23 @@ def check_numbers(completions: list, answer: list[str], **kwargs) -> list[float 
     ]
 
 
+def can_match(truth: str) -> bool:
+    """Whether a policy could earn `check_answer`'s full score for this truth: a number, choice or line.
+
+    Nobody repeats a rationale letter by letter, and a blank solution is no solution. Where the truth is text,
+    `check_numbers` does not apply: `read_answer` says which truths are numbers, choices or neither.
+
+    Args:
+        truth: of one row, as the data set has it.
+
+    >>> [can_match(truth) for truth in ("72", "blue", "", "8*9=72\\n#### 72")]
+    [True, True, False, False]
+    """
+    text = truth.strip()
+    is_line = 0 < len(text) <= parsing.NUMBER_LIMIT and text.isprintable() and "####" not in text
+    return parsing.read_answer(truth) is not None or (is_line and not any(tag in text for tag in templates.TAGS))
+
+
 def _require_answers(completions: list, answer: list[str]) -> None:
     if len(answer) != len(completions):
         raise ValueError(
@@ -101,14 +123,11 @@ def _solution_score(solution: str | None, true: str) -> float:
     if solution is None:
         return NO_FORMAT
     equal_score = RIGHT if solution == solution.strip() else RIGHT_WITH_BLANKS
-    truth = parsing.number(true)
-    if truth is None:
-        return equal_score if solution.strip() == true.strip() else WRONG
-    guess = parsing.number(solution)
-    if guess is None:
-        return WRONG
-    if parsing.same_number(guess, truth):
+    if parsing.is_same(solution, true):
         return equal_score
+    guess, truth = parsing.number(solution), parsing.number(true)
+    if guess is None or truth is None:
+        return WRONG
     error = abs(guess - truth)
     return NEAR if error <= abs(truth) / 10 else FAIRLY_NEAR if error <= abs(truth) / 5 else WRONG
 
@@ -116,7 +135,7 @@ def _solution_score(solution: str | None, true: str) -> float:
 def _number_score(region: str, truth: Fraction | None) -> float | None:
     if truth is None:
         return None
-    words = parsing.number_words(region)
+    words = prose.number_words(region)
     if len(words) > 1:
         return NUMBER_WRONG
     guess = parsing.number(words[0]) if words else None

@@ -9,6 +9,7 @@ import re
 from fractions import Fraction
 
 from grpo_nb import templates
+from grpo_nb.rewards import notation
 
 NUMBER_LIMIT = 64  # characters of a number; a longer one is no answer but an attempt to keep the parser busy
 PROSE_LIMIT = 256  # characters of a solution in words ("Therefore, x = 5")
@@ -17,13 +18,12 @@ RELATIVE_TOLERANCE = Fraction(1, 10**9)
 
 _DIGITS = r"(?:[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)"  # 1000 or 1,000; never 1,00
 _NUMBER = re.compile(
-    rf"(?P<sign>[-+\u2212]?) ?[$€£]? ?"
+    rf"(?P<sign>[-+\u2212]?) ?[$€£¥]? ?"
     rf"(?:(?P<over>{_DIGITS})/(?P<under>{_DIGITS})"
     rf"|(?P<whole>{_DIGITS})?(?P<point>\.[0-9]*)?(?:[eE](?P<exponent>[-+\u2212]?[0-9]+))?)"
-    rf" ?%?"
+    rf"(?: ?(?:[%°$€£¥元円]|(?i:per ?cent|pct|degrees?)))? ?\.?"
 )
-# A word that may hold a number, with the sign before it unless that is a hyphen (x-5), and with its exponent's sign.
-_WORD = re.compile(r"(?:(?<![\w)])[-+\u2212] ?)?(?:[$€£] ?)?[\w.,/]+(?:(?<=[0-9][eE])[-+\u2212][0-9]+)?", re.ASCII)
+_CHOICE = re.compile(r"[(\[]? ?([A-Ja-j]) ?[)\]]? ?[.:、]?")  # MMLU-Pro has ten
 
 
 def text(completion: str | list[dict]) -> str:
@@ -95,16 +95,33 @@ def after_solution_start(text: str) -> str:
 
 
 def number(text: str) -> Fraction | None:
-    """The one number that the text is, exactly; None if it is anything else.
+    r"""The one number that the text is, exactly; None if it is anything else.
 
     ASCII digits with an optional sign (also U+2212), thousands commas if grouped properly, decimals, an exponent up to
-    ±99, $ € £ before, % after (a unit like the others: 50% is 50), at most `NUMBER_LIMIT` characters. A fraction a/b
-    counts unless it comes out whole: "72/2" leaves the last step undone.
+    ±99, a currency sign before or after, % or ° or their words after (units like the others: 50% is 50), a last full
+    stop, at most `NUMBER_LIMIT` characters. A fraction a/b counts unless it comes out whole: "72/2" leaves the last
+    step undone. What is not written so is read once more as `notation.plain` writes it.
 
     >>> number("-$1,234.50"), number("3/4"), number("1e-3"), number("72/2")
     (Fraction(-2469, 2), Fraction(3, 4), Fraction(1, 1000), None)
+    >>> number(r"\boxed{\frac{2}{3}}"), number("2 1/2"), number("3 × 10^4"), number(r"3\pi"), number("20 cm")
+    (Fraction(2, 3), Fraction(5, 2), Fraction(30000, 1), None, None)
+    """
+    value = _plain_number(text.strip())
+    return _plain_number(undressed(text)) if value is None else value
+
+
+def undressed(text: str) -> str:
+    r"""The text in plain characters, without the $ around a formula; "" if it is longer than `PROSE_LIMIT`.
+
+    >>> undressed(r"$\text{blue}$")
+    'blue'
     """
     text = text.strip()
+    return notation.plain(text).strip("$ ") if len(text) <= PROSE_LIMIT else ""
+
+
+def _plain_number(text: str) -> Fraction | None:
     if len(text) > NUMBER_LIMIT or not (match := _NUMBER.fullmatch(text)):
         return None
     sign = 1 if match["sign"] in ("", "+") else -1
@@ -118,6 +135,35 @@ def number(text: str) -> Fraction | None:
     return sign * Fraction(f"0{mantissa}0" if "." in mantissa else mantissa) * Fraction(10) ** exponent
 
 
+def read_answer(text: str) -> Fraction | str | None:
+    r"""What an answer says, however it is written: a number, a choice "A" … "J", or None for any other text.
+
+    >>> read_answer("1,000"), read_answer(r"\text{(b)}"), read_answer("blue")
+    (Fraction(1000, 1), 'B', None)
+    """
+    value = number(text)
+    return _choice(undressed(text)) if value is None else value
+
+
+def _choice(text: str) -> str | None:
+    match = _CHOICE.fullmatch(text)
+    return match[1].upper() if match else None
+
+
+def is_same(solution: str, truth: str) -> bool:
+    r"""Whether a solution says what the truth says: as a number, as a choice, or else letter by letter.
+
+    >>> is_same("2.0", "2"), is_same("(B)", "B"), is_same(r"$\sqrt{2}$", r"\sqrt{2}"), is_same("red", "blue")
+    (True, True, True, False)
+    """
+    guess, true = read_answer(solution), read_answer(truth)
+    if isinstance(guess, Fraction) and isinstance(true, Fraction):
+        return same_number(guess, true)
+    if true is None:
+        return solution.strip() == truth.strip() or (guess is None and "" != undressed(solution) == undressed(truth))
+    return guess == true
+
+
 def same_number(a: Fraction, b: Fraction) -> bool:
     """Whether two numbers are equal: exactly if both are whole, else within one part in 10⁹.
 
@@ -127,18 +173,3 @@ def same_number(a: Fraction, b: Fraction) -> bool:
     if a.denominator == b.denominator == 1:
         return a == b
     return abs(a - b) <= RELATIVE_TOLERANCE * max(abs(a), abs(b))
-
-
-def number_words(text: str) -> list[str]:
-    """Words with a digit in them, each perhaps a number: what `check_numbers` finds in a solution in words.
-
-    Nothing is found in a text of more than `PROSE_LIMIT` characters or with digits that are not ASCII.
-
-    >>> number_words("Therefore, x = - 5."), number_words("x=10-7=3")
-    (['- 5'], ['10', '7', '3'])
-    """
-    text = text.strip()
-    if len(text) > PROSE_LIMIT or any(c.isdigit() and not c.isascii() for c in text):
-        return []
-    words = (word.rstrip(".,") for word in _WORD.findall(text))
-    return [word for word in words if any(c.isdigit() for c in word)]
