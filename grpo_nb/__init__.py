@@ -29,9 +29,14 @@ A module imports only modules above it in this table:
 """
 
 import os
+import sys
 
 # Two threads that spin while they wait for each other are slower than one as soon as something else runs on the machine
 # (2.8 times on two busy cores). Read when torch is loaded, so it is set here, before that.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A console that lacks a letter ("→" in Windows' cp1252, a model's half character) prints its number, and ends nothing.
+if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
+    sys.stdout.reconfigure(errors="backslashreplace")
 
 __version__ = "0.2.0"

@@ -8,7 +8,7 @@ import os
 import random
 from pathlib import Path
 
-from grpo_nb import templates
+from grpo_nb import profiles, templates
 
 # Hub address, configuration and split names; the folder under GRPO_NB_DATA carries the key's name.
 SOURCES = {
@@ -129,9 +129,10 @@ def load_rows(name: str, *, split: str = "train", local_dir: str | os.PathLike |
 
 
 def _local_files(name: str, local_dir: str | os.PathLike | None) -> list[str]:
-    if local_dir is None and not os.environ.get("GRPO_NB_DATA"):
+    home = profiles.folder_named("GRPO_NB_DATA")
+    if local_dir is None and home is None:
         return []
-    folder = Path(local_dir) if local_dir is not None else Path(os.environ["GRPO_NB_DATA"]) / name
+    folder = Path(local_dir).expanduser() if local_dir is not None else home / name
     return sorted(str(f) for kind in ("*.jsonl", "*.parquet") for f in folder.glob(kind))
 
 

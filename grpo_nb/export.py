@@ -3,7 +3,11 @@
 Everything is written under a temporary name and renamed, so no folder with a final name is half written.
 """
 
-from pathlib import Path
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
 from grpo_nb import models
@@ -24,14 +28,37 @@ def save_adapter(policy, tokenizer, path: str | Path) -> Path:
         raise ValueError(
             f"the policy must carry a LoRA adapter (got {type(policy).__name__}). Use models.add_lora first."
         )
-    with files.replacing(Path(path)) as draft:
-        policy.save_pretrained(draft)
+    path = Path(path).expanduser()
+    with files.replacing(path) as draft:
+        with _naming_no_folder(policy.get_base_model()):  # README.md is written from the base
+            policy.save_pretrained(draft)
+        for file in draft.rglob("adapter_config.json"):  # TRL's reference adapter has one too
+            config = json.loads(file.read_text(encoding="utf8"))
+            config["base_model_name_or_path"] = _public_name(config["base_model_name_or_path"] or "")
+            file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf8")
         tokenizer.save_pretrained(draft)
-        base = policy.peft_config["default"].base_model_name_or_path
-        if base and Path(base).is_dir():
-            for file in (draft / "adapter_config.json", draft / "README.md"):
-                file.write_text(file.read_text(encoding="utf8").replace(str(base), Path(base).name), encoding="utf8")
-    return Path(path)
+    return path
+
+
+@contextlib.contextmanager
+def _naming_no_folder(base) -> Iterator[None]:
+    """Within the block a model says its name, not in which folder it lies."""
+    before = base.config._name_or_path, getattr(base, "name_or_path", "")
+    base.config._name_or_path, base.name_or_path = map(_public_name, before)
+    try:
+        yield
+    finally:
+        base.config._name_or_path, base.name_or_path = before
+
+
+def _public_name(name: str) -> str:
+    r"""The name of a base on a hub, as it is; of a folder, on this machine or another, its last part.
+
+    >>> [_public_name(name) for name in ("Qwen/Qwen3-4B", "/home/me/base/", r"C:\Users\me\base", "~/base")]
+    ['Qwen/Qwen3-4B', 'base', 'base', 'base']
+    """
+    is_on_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name, re.ASCII) and not Path(name).is_dir()
+    return name if is_on_hub else PureWindowsPath(name).name
 
 
 def adapter_report(path: str | Path) -> SimpleNamespace:

@@ -16,6 +16,8 @@
 
 import copy
 import os
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 SEVEN_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -203,9 +205,28 @@ def current(name: str | None = None) -> SimpleNamespace:
     >>> current("a100").lora["r"]
     32
     """
-    name = name or os.environ.get("GRPO_NB_PROFILE") or "cpu"
+    name = name or setting("GRPO_NB_PROFILE") or "cpu"
     if name not in PROFILES:
         raise ValueError(
             f"GRPO_NB_PROFILE must be one of {', '.join(PROFILES)} (got {name!r}). Try GRPO_NB_PROFILE=cpu."
         )
     return SimpleNamespace(name=name, **copy.deepcopy(PROFILES[name]))
+
+
+def setting(variable: str) -> str:
+    """What an environment variable says, without the blanks and quotes that Windows' `set` leaves; "" if unset."""
+    return os.environ.get(variable, "").strip().strip("\"'").strip()
+
+
+def folder_named(variable: str) -> Path | None:
+    """The folder that an environment variable names, `~` and `$HOME` followed; None if unset.
+
+    Raises: ValueError for a home or a variable that is not known, which would become a folder of that name.
+    """
+    given = setting(variable)
+    path = os.path.expanduser(os.path.expandvars(given))
+    if unknown := re.match(r"~[^/\\]*", path) or re.search(r"\$\w+|\$\{\w+\}", path):
+        raise ValueError(
+            f"{variable} must name a folder (got {given!r}, and there is no {unknown[0]}). Write the whole path."
+        )
+    return Path(path) if path else None

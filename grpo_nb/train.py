@@ -151,7 +151,8 @@ def _arguments(config: dict, folder: str) -> dict:
 
 
 def _trainer_dir(profile: SimpleNamespace, stage: str, run: tracking.Run | None) -> str:
-    return str((run.folder if run else tracking.outputs_dir() / profile.name / stage) / "trainer")
+    folder = run.folder if run else (tracking.outputs_dir() / profile.name / stage).absolute()
+    return str(folder / "trainer")
 
 
 def _sealer(trainer, rows, rewards, config: dict, **beside) -> checkpoints.Sealer:
@@ -189,6 +190,8 @@ def resume_or_start(trainer, *, minutes: float | None = None, fresh: bool = Fals
         read-only all the same; whatever a guard raises.
     """
     sealer = checkpoints.sealer_of(trainer)
+    if not isinstance(fresh, bool):
+        raise ValueError(f"fresh must be True or False (got {fresh!r}). True starts at the beginning.")
     folder = Path(trainer.args.output_dir)
     with resuming.lock(folder):
         return resuming.train(trainer, sealer, stopping.Stopper(minutes), fresh=fresh)
@@ -211,22 +214,30 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     preflight.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)
     if not path.exists():
-        print(_written_by_others(path.parent), end="")
-        policy, tokenizer = models.load_policy(profile, rows, seed=seed)
-        prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
-        prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
         run = run or tracking.Run("sft", profile)
-        unfinished = path.with_name(path.name + ".unfinished")  # another recipe's checkpoints are not this one's
-        trainer = sft_trainer(policy, tokenizer, prompts, profile, run=run, seed=seed, output_dir=str(unfinished))
-        resume_or_start(trainer)
-        with files.replacing(path) as draft:
-            trainer.model.save_pretrained(draft)
-            tokenizer.save_pretrained(draft)
-            files.write_text(draft / VERSIONS, json.dumps(fingerprints.versions(), indent=1))
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if profile.policy["backend"] == "unsloth":
-            return trainer.model, tokenizer  # vLLM is already up; loading an 8B model twice would not fit
+        busy = f"Another notebook or terminal trains this warm start: waiting for {path}."
+        with files.lock(path.with_name(path.name + ".lock"), busy=busy, wait=True):
+            if not path.exists():
+                trained = _train_warm_start(profile, rows, path, seed=seed, run=run)
+                if profile.policy["backend"] == "unsloth":
+                    return trained  # vLLM is already up; loading an 8B model twice would not fit
     return models.load_policy(profile, path=path)
+
+
+def _train_warm_start(profile: SimpleNamespace, rows: Sequence[dict], path: Path, *, seed: int, run: tracking.Run):
+    print(_written_by_others(path.parent), end="")
+    policy, tokenizer = models.load_policy(profile, rows, seed=seed)
+    prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
+    prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
+    unfinished = path.with_name(path.name + ".unfinished")  # another recipe's checkpoints are not this one's
+    trainer = sft_trainer(policy, tokenizer, prompts, profile, run=run, seed=seed, output_dir=str(unfinished))
+    resume_or_start(trainer)
+    with files.replacing(path) as draft:
+        trainer.model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        files.write_text(draft / VERSIONS, json.dumps(fingerprints.versions(), indent=1))
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return trainer.model, tokenizer
 
 
 def _written_by_others(folder: Path) -> str:

@@ -105,6 +105,20 @@ def uninterrupted(small_policy, tmp_path_factory):
 
 
 @pytest.fixture
+def disk_without_locks(monkeypatch):
+    """Makes the system refuse every lock with an error."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(number: int):
+        def flock(*args):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return refuse
+
+
+@pytest.fixture
 def unsloth() -> dict[str, str]:
     """Name → text of the files of Unsloth's pinned wheel."""
     from tests import wheels

@@ -66,6 +66,31 @@ def test_a_saved_adapter_names_its_base_and_no_folder_of_this_machine(profile, r
     assert not [file.name for file in path.iterdir() if str(tmp_path).encode() in file.read_bytes()]
 
 
+HOMES = (
+    *("/home/person7-用户", "/home/Müller-person7", '/home/"person7"', "/mnt/my person7", "/home/" + "person7/" * 20),
+    *(r"C:\Users\person7", "C:/Users/person7", r"\\person7\share", "~/person7", "../person7"),
+)
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_what_is_exported_names_no_folder_of_anybody(home, adapted, tmp_path):
+    """However JSON and YAML write its letters: the last part of the path is all that is left."""
+    policy, tokenizer = adapted
+    base, lies = policy.get_base_model(), f"{home}{chr(92) if chr(92) in home else '/'}base"
+    policy.peft_config["default"].base_model_name_or_path = lies
+    base.config._name_or_path = base.name_or_path = tokenizer.name_or_path = lies
+    policy.add_adapter("ref", policy.peft_config["default"])  # as TRL does where a loaded adapter is trained with KL
+    adapter = export.save_adapter(policy, tokenizer, tmp_path / "adapter")
+    assert base.name_or_path == base.config._name_or_path == lies, "the policy is left alone"
+    merged = export.merge(policy, tokenizer, tmp_path / "merged")
+    configs = [json.loads(path.read_text(encoding="utf8")) for path in adapter.rglob("adapter_config.json")]
+    assert [config["base_model_name_or_path"] for config in configs] == ["base", "base"]
+    card = (adapter / "README.md").read_text(encoding="utf8")
+    assert "base_model: base\n" in card and "base_model:adapter:base\n" in card
+    written = [path for folder in (adapter, merged) for path in folder.rglob("*") if path.is_file()]
+    assert not [path.name for path in written if b"person7" in path.read_bytes()]
+
+
 def test_completion_logps_by_hand(adapted):
     """One prompt, summed token by token from the full log-softmax, with no padding in sight."""
     policy, tokenizer = adapted

@@ -1,12 +1,9 @@
 """Resumed, refused, interrupted, out of time, finished: what `train.resume_or_start` does and says."""
 
-import errno
 import hashlib
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -120,13 +117,15 @@ def test_saying_where_it_goes_on_changes_nothing(monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_a_seal_of_another_schema_is_refused_not_set_aside(small_policy, monkeypatch):
+@pytest.mark.parametrize(("schema", "version"), [(2, "9.0.0"), (0, "0.0.9")])
+def test_a_seal_of_another_schema_is_refused_not_set_aside(schema, version, small_policy, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "SCHEMA", 2)
-        patch.setattr("grpo_nb.runs.fingerprints.__version__", "9.0.0")
+        patch.setattr(checkpoints, "SCHEMA", schema)
+        patch.setattr("grpo_nb.runs.fingerprints.__version__", version)
         trainer, _ = small_runs.trainer_of(small_policy)
         small_runs.die_at(trainer, 5)
-    sentence = rf"\(got schema 2, written by grpo_nb 9\.0\.0; this is grpo_nb {re.escape(grpo_nb.__version__)}\)"
+    written = rf"\(got schema {schema}, written by grpo_nb {version}; this is grpo_nb {grpo_nb.__version__}\)"
+    sentence = rf"{written}\. Install grpo_nb {version} to go on, or start anew with train\.resume_or_start"
     with pytest.raises(ValueError, match=sentence):
         train.resume_or_start(small_runs.trainer_of(small_policy)[0])
     assert len(checkpoints.all_checkpoints(Path(trainer.args.output_dir))) == 2
@@ -413,10 +412,24 @@ def test_out_of_time_it_stops_at_a_seal_and_goes_on_later(small_policy, uninterr
     assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
 
 
-@pytest.mark.parametrize("minutes", [0, -1, float("nan")])
-def test_no_time_is_refused(minutes, small_policy):
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), "5", "", True, [5], 5j])
+def test_no_time_is_refused(minutes):
     with pytest.raises(ValueError, match="minutes must be a time above 0"):
-        train.resume_or_start(small_runs.trainer_of(small_policy)[0], minutes=minutes)
+        stopping.Stopper(minutes)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"minutes": "5"}, r"minutes must be a time above 0, or None for no limit \(got '5'\). Try minutes=30"),
+        ({"fresh": "no"}, r"fresh must be True or False \(got 'no'\)"),  # what is there would be set aside
+    ],
+)
+def test_text_for_a_number_or_a_switch_is_refused_before_a_step(given, sentence, small_policy):
+    trainer, _ = small_runs.trainer_of(small_policy)
+    with pytest.raises(ValueError, match=sentence):
+        train.resume_or_start(trainer, **given)
+    assert trainer.state.global_step == 0
 
 
 def test_interrupts_are_left_alone_outside_the_main_thread():
@@ -443,39 +456,3 @@ def test_every_callback_learns_of_an_exception(small_policy):
     trainer.add_callback(Notes())
     small_runs.die_at(trainer, 3)
     assert noted == [small_runs.Kill]
-
-
-@pytest.fixture
-def disk_without_locks(monkeypatch):
-    """Makes the system refuse every lock with an error."""
-    fcntl = pytest.importorskip("fcntl")
-
-    def refuse(number: int):
-        def flock(*args):
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(fcntl, "flock", flock)
-
-    return refuse
-
-
-def test_a_disk_that_cannot_lock_is_named(disk_without_locks, tmp_path):
-    disk_without_locks(errno.ENOLCK)
-    with pytest.raises(OSError, match=r"able to lock .*No locks available.*trainer.lock\). Set GRPO_NB_OUTPUTS"):
-        resuming.lock(tmp_path / "trainer")
-
-
-@pytest.mark.filterwarnings("ignore:flock not supported:UserWarning")
-def test_on_a_disk_without_locks_a_file_stands_for_one(disk_without_locks, tmp_path):
-    """It goes with its trainer; one that died is found out, unless that was on another machine."""
-    disk_without_locks(errno.ENOSYS)
-    lock = tmp_path / "trainer.lock"
-    with resuming.lock(tmp_path / "trainer"), pytest.raises(ValueError, match="one trainer at a time"):
-        resuming.lock(tmp_path / "trainer")
-    assert not lock.exists()
-    lock.write_text(f"{2**22 + 1}\n{socket.gethostname()}\n")  # no process has this number
-    with resuming.lock(tmp_path / "trainer"):
-        pass
-    lock.write_text("1\na-machine-of-yesterday\n")
-    with pytest.raises(ValueError, match="If its machine is lost, delete .*trainer.lock.$"):
-        resuming.lock(tmp_path / "trainer")

@@ -73,7 +73,7 @@ def newest(trainer_folder: Path) -> tuple[Path | None, dict]:
             damaged.append(f"{folder.name} ({error})")
             aside = folder.with_name("damaged-" + folder.name)
             shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
+            files.rename(folder, aside)
     if damaged:
         goes_on = f"the run goes on from {found.name}" if found else "no other is left: the run starts at its beginning"
         warnings.warn(f"Damaged and set aside: {', '.join(damaged)}; {goes_on}.", stacklevel=3)

@@ -6,28 +6,16 @@ import shutil
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EROFS
 from pathlib import Path
 
-import filelock
-
-from grpo_nb.runs import callbacks, checkpoints, disk_room, fingerprints, resumable, stopping, tracking
+from grpo_nb.runs import callbacks, checkpoints, disk_room, files, fingerprints, resumable, stopping, tracking
 
 
 def lock(folder: Path):
-    """The lock file beside a trainer's folder, held; the system frees it when the process ends, however it ends."""
-    held = filelock.FileLock(folder.with_name(folder.name + ".lock"), blocking=False)
-    try:
-        return held.acquire()
-    except filelock.Timeout as error:
-        # On a disk without locks, filelock takes a file for one, which stays if its machine is lost.
-        lost = f" If its machine is lost, delete {held.lock_file}." if isinstance(held, filelock.SoftFileLock) else ""
-        raise ValueError(
-            f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
-            f"notebook or terminal it is in, or give this run another name.{lost}"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        raise OSError(
-            f"a run must be able to lock a file beside its checkpoints (got {error!r} for {held.lock_file}). "
-            "Set GRPO_NB_OUTPUTS to a folder on a local disk."
-        ) from error
+    """The lock file beside a trainer's folder, held."""
+    return files.lock(
+        folder.with_name(folder.name + ".lock"),
+        busy=f"a run must have one trainer at a time (got another one that trains in {folder}). Stop it, whatever "
+        "notebook or terminal it is in, or give this run another name.",
+    )
 
 
 def train(trainer, sealer: checkpoints.Sealer, stopper: stopping.Stopper, *, fresh: bool):
@@ -89,7 +77,7 @@ def to_resume(trainer_folder: Path, fingerprint: dict) -> tuple[Path | None, dic
     if seal["schema"] != checkpoints.SCHEMA:
         raise ValueError(
             f"{found.name} must have a seal of schema {checkpoints.SCHEMA} (got schema {seal['schema']}, written by "
-            f"grpo_nb {written}; this is grpo_nb {ours}). Update grpo_nb, or start anew with "
+            f"grpo_nb {written}; this is grpo_nb {ours}). Install grpo_nb {written} to go on, or start anew with "
             "train.resume_or_start(trainer, fresh=True)."
         )
     changed = fingerprints.differences(seal["fingerprint"], fingerprint)
@@ -183,7 +171,7 @@ def set_all_aside(trainer_folder: Path) -> None:
     shutil.rmtree(previous, ignore_errors=True)
     previous.mkdir()
     for path in found:
-        path.rename(previous / path.name)
+        files.rename(path, previous / path.name)
 
 
 def restore_token_count(trainer, folder: Path) -> None:

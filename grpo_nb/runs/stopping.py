@@ -1,6 +1,7 @@
 """A clean end before the last step: the time is used up, or the reader interrupts the kernel."""
 
 import contextlib
+import numbers
 import signal
 import threading
 import time
@@ -20,8 +21,9 @@ class Stopper(callbacks.Callback):
     """
 
     def __init__(self, minutes: float | None = None):
-        if minutes is not None and not minutes > 0:
-            raise ValueError(f"minutes must be a time above 0, or None for no limit (got {minutes}). Try minutes=30.")
+        is_time = isinstance(minutes, numbers.Real) and not isinstance(minutes, bool) and minutes > 0
+        if minutes is not None and not is_time:
+            raise ValueError(f"minutes must be a time above 0, or None for no limit (got {minutes!r}). Try minutes=30.")
         self.budget_s = None if minutes is None else 60 * minutes
         self.reason = self.started = self.stepped = self.epoch = None
 

@@ -273,19 +273,22 @@ def main():
     options = parser.parse_args()
     if options.child:
         return follow(options.run, options.mode)
-    if not (options.run / "metrics.jsonl").exists():
-        parser.error(f"a run's folder must hold metrics.jsonl (got {options.run}). Try a folder below outputs.")
-    import filelock
+    options.run = options.run.expanduser()
+    if not os.access(options.run / "metrics.jsonl", os.R_OK) or not (options.run / "metrics.jsonl").is_file():
+        parser.error(f"a run's folder must hold a metrics.jsonl to read (got {options.run}). Try one below outputs.")
+    from grpo_nb.runs import files
 
     follower, error = Follower(options.run, options.mode), None
     follower.end_s, follower.online_s = 1200.0, 600.0  # a long curve takes long, and a person can interrupt
     follower.start(options.mode)
     try:
         for path in options.run.glob("*.lock"):
-            with filelock.FileLock(path):
+            with files.lock(path, busy=f"{options.run} trains: followed until it ends.", wait=True):
                 pass
     except KeyboardInterrupt as interrupt:
         error = interrupt
+    except OSError:
+        print(f"Whether {options.run} trains cannot be seen (another user's?): its curve is sent as it is now.")
     follower.on_stop(error)
     if not follower.errors:
         print(f"SwanLab has the curve of {options.run}, {options.mode}, in its folder swanlog.")

@@ -4,22 +4,25 @@ The JSONL file is the source of every figure: one line per logged step, on the d
 a killed kernel loses nothing.
 """
 
+import contextlib
 import json
 import math
-import os
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+from grpo_nb import profiles
 from grpo_nb.runs import callbacks, files, swanlab
 
 MODES = ("off", "offline", "online")
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # by Windows
+LONGEST = 100  # bytes of a run's name: Windows allows 260 characters for a whole path
 SCHEMA = 1  # of a line of metrics.jsonl: {"schema", "step", and the metrics under TRL's names}
 
 
 def outputs_dir() -> Path:
     """Folder for everything that runs write: GRPO_NB_OUTPUTS, or `outputs` beside the notebook."""
-    return Path(os.environ.get("GRPO_NB_OUTPUTS", "").strip() or "outputs").expanduser()
+    return profiles.folder_named("GRPO_NB_OUTPUTS") or Path("outputs")
 
 
 class Run:
@@ -33,15 +36,16 @@ class Run:
     """
 
     def __init__(self, name: str, profile: SimpleNamespace, *, mode: str | None = None):
-        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or ".." in name:
+        if not _is_folder_name(name):
             raise ValueError(
-                f"a run's name must be letters, digits, '-', '_' and '.' (got {name!r}). Try 'grpo-seed0'."
+                f"a run's name must be letters, digits, '-', '_' and '.', at most {LONGEST} bytes, with no '.' at its "
+                f"end and none of Windows' own names (got {name!r:.120}). Try 'grpo-seed0'."
             )
-        mode = mode or os.environ.get("GRPO_NB_TRACK") or "offline"
+        mode = mode or profiles.setting("GRPO_NB_TRACK") or "offline"
         if mode not in MODES:
             raise ValueError(f"the tracking mode must be one of {', '.join(MODES)} (got {mode!r}). Try 'offline'.")
         self.name, self.profile, self.mode = name, profile, mode
-        self.folder = outputs_dir() / profile.name / name
+        self.folder = (outputs_dir() / profile.name / name).absolute()  # a later chdir does not move the run
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
@@ -50,6 +54,14 @@ class Run:
                 f"the folder of a run must be writable (got {error.strerror} for {self.folder}). "
                 "Set GRPO_NB_OUTPUTS to a folder on a disk with room."
             ) from error
+        listed = [path.name for path in self.folder.parent.iterdir()]
+        if name not in listed and (others := [other for other in listed if other.casefold() == name.casefold()]):
+            raise ValueError(
+                "on this disk a run's name must differ from others by more than upper case "
+                f"(got {name!r} beside {others[0]!r}). Try {name + '-2'!r}."
+            )
+        if self.metrics_path.is_dir():
+            self.rows()  # says so, before a model loads
 
     @property
     def metrics_path(self) -> Path:
@@ -72,17 +84,46 @@ class Run:
 def read_jsonl(path: Path) -> list[dict]:
     """Every complete line of a metrics file; a half line at the end (a killed run) is left out.
 
-    Raises: ValueError if a line was written in a newer layout than this package reads.
+    Raises: ValueError if it is no such file, or if a line was written in a newer layout than this package reads.
     """
     if not path.exists():
         return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf8").split("\n")[:-1]]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} must be a file of JSON lines (got {type(error).__name__}: {error}). Move it away."
+        ) from error
+    rows = [_parsed(line, f"line {number} of {path}") for number, line in enumerate(lines, 1) if line.strip()]
     newest = max((row.get("schema", 1) for row in rows), default=SCHEMA)
     if newest > SCHEMA:
         raise ValueError(
             f"{path.name} must be of schema {SCHEMA} or older (got schema {newest}). Update grpo_nb to read it."
         )
     return [{key: value for key, value in row.items() if key != "schema"} for row in rows]
+
+
+def _parsed(line: str, place: str) -> dict:
+    with contextlib.suppress(ValueError, RecursionError):
+        row = json.loads(line)
+        if isinstance(row, dict) and "step" in row and isinstance(row.get("schema", 1), int):
+            return row
+    raise ValueError(
+        f'{place} must be a JSON object with "step", as a run writes it (got {line[:60]!r}). '
+        "Delete that line, or move the file away."
+    )
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether a folder of this name can be made on Linux, macOS and Windows, and copied from one to the other."""
+    return (
+        isinstance(name, str)
+        and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+        and ".." not in name
+        and not name.endswith(".")
+        and name.split(".")[0].lower() not in RESERVED
+        and len(name.encode()) <= LONGEST
+    )
 
 
 class JsonlWriter(callbacks.Callback):
@@ -104,7 +145,7 @@ class JsonlWriter(callbacks.Callback):
         except ValueError:  # torn somewhere: kept for a human to look at
             found = [{}]
         if found and (not remembered or found[: len(remembered)] != remembered):
-            self.path.replace(self.path.with_name("metrics.previous.jsonl"))
+            files.rename(self.path, self.path.with_name("metrics.previous.jsonl"))
         if not remembered:
             (self.path.parent / "summary.json").unlink(missing_ok=True)  # of the predecessor
         files.write_text(self.path, "".join(_line(row) + "\n" for row in remembered))
