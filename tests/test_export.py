@@ -72,6 +72,7 @@ HOMES = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file")  # PEFT, which looks whether the vocabulary grew
 @pytest.mark.parametrize("home", HOMES)
 def test_what_is_exported_names_no_folder_of_anybody(home, adapted, tmp_path):
     """However JSON and YAML write its letters: the last part of the path is all that is left."""

@@ -199,7 +199,8 @@ def read_only_folder(place):
 
 PROTOBUF = "raise TypeError('Descriptors cannot be created directly.')"
 ABSENT = "raise ModuleNotFoundError('No module named swanlab')"
-LATE = r"\w+ failed \(TimeoutError\)"  # which call depends on how busy the machine is
+# Which call depends on how busy the machine is; one that is short of memory kills the process before its time is up.
+LATE = r"\w+ failed \((TimeoutError|exit code -9)\)"
 SILENT = f"(delivery failed .*, )?{LATE}"
 TROUBLES = {
     "none": ("offline", lambda p: None, "offline", None),
@@ -619,9 +620,31 @@ def test_by_hand_offline_follows_a_failure_and_the_status_says_it(tmp_path, stan
     assert (tmp_path / "offline.txt").read_text() == "1 2 3 "
 
 
-def test_by_hand_a_folder_without_metrics_is_refused(tmp_path):
+@pytest.mark.parametrize("what", ["nothing", "a folder", "a file for the run"])
+def test_by_hand_a_folder_without_metrics_is_refused(what, tmp_path):
+    run = tmp_path / "run"
+    if what == "a folder":
+        (run / "metrics.jsonl").mkdir(parents=True)
+    elif what == "a file for the run":
+        run.write_text("", encoding="utf8")
+    code, said = answer_of(by_hand(*MODULE, run))
+    assert code == 2 and f"a run's folder must hold a metrics.jsonl to read (got {run})" in said
+
+
+def test_by_hand_a_lock_that_cannot_be_opened_does_not_hold_the_curve_back(tmp_path, stand_in):
+    """Another user's, or a folder: whether the run trains cannot be seen."""
+    stand_in(OBEDIENT)
+    write_metrics(tmp_path)
+    (tmp_path / "trainer.lock").mkdir()
     code, said = answer_of(by_hand(*MODULE, tmp_path))
-    assert code == 2 and f"a run's folder must hold metrics.jsonl (got {tmp_path})" in said
+    assert (code, said.splitlines()) == (
+        0,
+        [
+            f"Whether {tmp_path} trains cannot be seen (another user's?): its curve is sent as it is now.",
+            f"SwanLab has the curve of {tmp_path}, offline, in its folder swanlog.",
+        ],
+    )
+    assert (tmp_path / "offline.txt").read_text() == "1 2 3 "
 
 
 @pytest.mark.parametrize("arguments", [MODULE, ("swanlab.py",)])

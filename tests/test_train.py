@@ -1,13 +1,14 @@
 """What the assembled trainers train, and that a run is refused before it costs anything."""
 
 import copy
+import threading
 
 import pytest
 import torch
 
 import grpo_nb
 from grpo_nb import data, models, profiles, rewards, train
-from grpo_nb.runs import checkpoints
+from grpo_nb.runs import checkpoints, files
 
 
 def prompts(rows):
@@ -112,6 +113,28 @@ def test_a_warm_start_of_another_version_is_left_alone_and_named(profile, rows, 
     assert said in capsys.readouterr().out and older.exists() and path.exists()
     train.warm_start(profile, rows, seed=1)
     assert "SFT trains anew" not in capsys.readouterr().out, "there is one of this version: a learner's other seed"
+
+
+def test_a_warm_start_that_another_notebook_trains_is_waited_for(profile, rows, tiny, monkeypatch):
+    path, said, held = train.warm_start_path(profile, rows), [], threading.Event()
+    waits = threading.Event()
+
+    def trains():
+        with files.lock(path.with_name(path.name + ".lock"), busy=""):
+            held.set()
+            waits.wait(60)
+            for part in tiny:
+                part.save_pretrained(path)
+
+    monkeypatch.setattr(files, "print", lambda *words, **how: (said.extend(words), waits.set()), raising=False)
+    monkeypatch.setattr(train, "_train_warm_start", lambda *args, **kwargs: pytest.fail("it was trained a second time"))
+    other = threading.Thread(target=trains)
+    other.start()
+    assert held.wait(60)
+    policy, _ = train.warm_start(profile, rows)
+    other.join()
+    assert said == [f"Another notebook or terminal trains this warm start: waiting for {path}."]
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), tiny[0].parameters(), strict=True))
 
 
 def test_same_seed_same_run(profile, rows):
