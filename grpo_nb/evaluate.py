@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 
+from grpo_nb.batchflow import limits
 from grpo_nb.rewards import parsing
 
 
@@ -29,9 +30,12 @@ def completions(
         batch_size: completions generated side by side.
         seed: of the sampling; the caller's random state is left as it was.
     Returns: for each row a list of completion texts.
+    Raises: ValueError for a count that is none.
     """
     import torch
 
+    limits.check_whole(max_new_tokens=max_new_tokens, num_return_sequences=num_return_sequences, batch_size=batch_size)
+    limits.check_whole(seed=seed, least=0)
     many = 1 if greedy else num_return_sequences
     how = (
         {"do_sample": False}

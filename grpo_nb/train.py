@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from grpo_nb import data, guards, models, preflight, templates
+from grpo_nb.batchflow import limits
 from grpo_nb.runs import checkpoints, files, fingerprints, resuming, stopping, tracking
 
 VERSIONS = "versions.json"  # in the folder of a warm start: what trained it; grpo_nb 0.1.0 wrote none
@@ -208,6 +209,7 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
         run: a `tracking.Run` for the metrics; None logs to the run "sft".
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
+    limits.check_whole(seed=seed, least=0)
     preflight.check_settings(profile.sft, profile, stage="sft")
     preflight.check_settings(profile.grpo, profile)  # a slip there should not cost an SFT run
     rows = trace_rows(profile, seed=seed) if rows is None else rows

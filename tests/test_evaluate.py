@@ -70,3 +70,11 @@ def test_accuracy_counts_samples_greedy_and_format_apart(tiny, prompts, monkeypa
 def test_wilson_interval_holds_its_share_and_shrinks(share):
     wide, narrow = evaluate.wilson_interval(share, 20), evaluate.wilson_interval(share, 2000)
     assert 0 <= wide[0] <= narrow[0] <= share <= narrow[1] <= wide[1] <= 1
+
+
+@pytest.mark.parametrize("key", ["max_new_tokens", "num_return_sequences", "batch_size"])
+@pytest.mark.parametrize("value", ["4", 0, -1, 2.5, True, None, float("nan")])
+def test_a_count_that_is_none_is_refused_before_a_token(key, value):
+    settings = {"max_new_tokens": 4, key: value}
+    with pytest.raises(ValueError, match=rf"{key} must be a whole number of at least 1 \(got .*\)\. Try {key} = \d"):
+        evaluate.accuracy(None, None, [{"prompt": "1+1?", "answer": "2"}], **settings)

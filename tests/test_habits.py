@@ -1,5 +1,7 @@
 """Workflow, issue forms, citation and hooks: valid by their published schemas, and in step with the Makefile."""
 
+import ast
+import os
 import pkgutil
 import re
 import shlex
@@ -121,6 +123,68 @@ def test_the_new_names_of_the_changelog_exist():
     assert len(names) >= len(rows) > 8
     for name in names:
         assert pkgutil.resolve_name(name), name
+
+
+# What differs between systems.
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "utf-8"])
+def test_a_console_without_a_letter_ends_no_command(encoding):
+    code = "import grpo_nb; print('π → ≥ 用户 \\udcff')"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
+    said = "π → ≥ 用户 \udcff".encode(encoding, "backslashreplace").decode(encoding)
+    assert (ran.returncode, ran.stdout.decode(encoding).split()) == (0, said.split()), ran.stderr
+
+
+def test_a_command_line_prints_its_help_in_few_letters():
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "tools.publish", "--help"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True)
+    assert ran.returncode == 0 and rb"Notebooks \u2192 executed copies" in ran.stdout, ran.stderr
+
+
+SOURCES = sorted(path for room in ("grpo_nb", "tools", "benchmarks", "tests") for path in (ROOT / room).rglob("*.py"))
+
+
+def test_every_command_line_imports_the_package_that_sees_to_its_letters():
+    texts = {path: path.read_text(encoding="utf8") for path in SOURCES}
+    commands = [path for path, text in texts.items() if '\nif __name__ == "__main__"' in text and "print(" in text]
+    assert len(commands) > 5
+    assert [path.name for path in commands if not re.search("^(from|import) grpo_nb", texts[path], re.MULTILINE)] == []
+
+
+ONE_SYSTEM = re.compile(
+    r"\bos\.(fork|sysconf|statvfs|killpg|get(e?uid|pgid)|O_DIRECTORY)\b|\bsignal\.SIG(KILL|HUP|ALRM|USR)|"
+    r"\bimport (fcntl|resource|pwd|grp|termios|msvcrt|winreg)\b"
+)
+
+
+def test_the_package_asks_for_nothing_that_one_system_only_has():
+    ours = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("grpo_nb", "tools")]
+    assert [path.name for path in ours if ONE_SYSTEM.search(path.read_text(encoding="utf8"))] == []
+    assert ONE_SYSTEM.search((ROOT / "benchmarks" / "survival.py").read_text(encoding="utf8")), "it says that it forks"
+
+
+def texts_without_encoding(source: str) -> list[int]:
+    """The lines that open a file as text in the system's own encoding: on Windows it is not UTF-8."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        name, owner = getattr(call.func, "attr", getattr(call.func, "id", "")), getattr(call.func, "value", None)
+        given = [
+            node.value for node in [*call.args, *(k.value for k in call.keywords)] if isinstance(node, ast.Constant)
+        ]
+        is_binary = any(isinstance(word, str) and "b" in word and set(word) <= {*"rwxab+"} for word in given)
+        is_other = getattr(owner, "id", "") in ("files", "Image", "os", "reader")
+        if name in ("read_text", "write_text", "open") and not is_binary and not is_other:
+            found += [] if "encoding" in {keyword.arg for keyword in call.keywords} else [call.lineno]
+    return found
+
+
+def test_every_text_names_its_encoding():
+    found = {
+        path.relative_to(ROOT).as_posix(): texts_without_encoding(path.read_text(encoding="utf8")) for path in SOURCES
+    }
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert texts_without_encoding("open(x)\nopen(x, 'rb')\np.read_text()\np.open('ab')\np.open('w')") == [1, 3, 5]
 
 
 def test_nothing_runs_what_a_model_writes():

@@ -1,5 +1,7 @@
 """Room for checkpoints: what they take, by hand, and one refusal for preflight and for a run that begins."""
 
+import types
+
 import pytest
 
 from grpo_nb.runs import disk_room
@@ -51,3 +53,14 @@ def test_a_folder_that_is_not_there_yet_has_the_disk_of_its_parents(tmp_path, mo
     assert (
         disk_room.free_bytes(tmp_path / "not" / "yet") > 0 and disk_room.free_bytes(tmp_path.__class__("not/yet")) > 0
     )
+
+
+@pytest.mark.parametrize("answer", [OSError(38, "Function not implemented"), types.SimpleNamespace(total=0, free=0)])
+def test_a_drive_that_does_not_say_how_large_it_is_is_written_to(answer, tmp_path, monkeypatch):
+    def usage(folder):
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(disk_room.shutil, "disk_usage", usage)
+    disk_room.check_room(tmp_path, size=10 * MIB, many=3)

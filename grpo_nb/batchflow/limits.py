@@ -21,9 +21,7 @@ def check_run(settings: dict, run: dict) -> None:
         meant = max(1, arithmetic.number_meant(processes, default=1))
         legal = arithmetic.nearest(meant, lambda n: arithmetic.is_legal(settings, num_processes=n))
         raise ValueError(_no_count("num_processes", processes, legal or meant))
-    for key in ("num_iterations", "num_train_epochs"):
-        if not arithmetic.is_count(run[key]):
-            raise ValueError(_no_count(key, run[key], max(1, arithmetic.number_meant(run[key], default=1))))
+    check_whole(num_iterations=run["num_iterations"], num_train_epochs=run["num_train_epochs"])
     seed, largest = run["seed"], SEEDS - processes  # process k is seeded with seed + k
     if not arithmetic.is_whole(seed) or not 0 <= seed <= largest:
         legal = min(max(0, arithmetic.number_meant(seed, default=42)), largest)
@@ -41,6 +39,19 @@ def check_backend(backend: object) -> None:
     if backend not in BACKENDS:
         (legal,) = difflib.get_close_matches(str(backend).lower(), BACKENDS, n=1) or BACKENDS[:1]
         raise ValueError(f"backend must be {' or '.join(BACKENDS)} (got {backend!r}). Try backend = {legal!r}.")
+
+
+def check_whole(*, least: int = 1, **given: object) -> None:
+    """Refuse an argument that is no whole number of at least `least`, with the nearest that is.
+
+    Raises: ValueError.
+    """
+    for key, value in given.items():
+        if not arithmetic.is_whole(value) or value < least:
+            legal = max(least, arithmetic.number_meant(value, default=least))
+            raise ValueError(
+                f"{key} must be a whole number of at least {least} (got {_seen(value)}). Try {key} = {legal}."
+            )
 
 
 def check_num_prompts(settings: dict, prompts: int, *, num_processes: int) -> None:

@@ -1,6 +1,8 @@
 """Room on the disk: what the checkpoints of a run take, and the refusal where they do not fit."""
 
+import contextlib
 import shutil
+import sys
 from pathlib import Path
 
 MIB = 2**20
@@ -60,8 +62,12 @@ def check_room(folder: Path, *, size: int, many: int) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder, which need not exist yet."""
+    """What is free on the disk of a folder, which need not exist yet; no limit where a network drive does not say."""
     folder = folder.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    with contextlib.suppress(OSError):
+        usage = shutil.disk_usage(folder)
+        if usage.total:
+            return usage.free
+    return sys.maxsize

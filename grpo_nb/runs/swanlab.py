@@ -205,7 +205,7 @@ class Report(logging.NullHandler):
 
 def follow(folder: Path, mode: str):
     """The process: send every row of metrics.jsonl, and those that come until a line on standard input says the end."""
-    source, report = os.fdopen(os.dup(0)), Report(os.dup(1))
+    source, report = os.fdopen(os.dup(0), encoding="utf8"), Report(os.dup(1))
     for stream in (0, 1, 2):  # no question gets an answer; banners hold absolute paths
         os.dup2(os.open(os.devnull, os.O_RDWR), stream)
     task, over, end = json.loads(source.readline()), threading.Event(), {}
