@@ -151,3 +151,19 @@ def test_a_failure_inside_a_save_that_is_not_the_disks_keeps_its_own_words(small
     with pytest.raises(RuntimeError, match="my upload failed"):
         train.resume_or_start(trainer)
     assert [path.name for path in checkpoints.all_checkpoints(Path(trainer.args.output_dir))] == ["checkpoint-2"]
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [("x" * 256, "File name too long"), ("用" * 90, "File name too long"), ("a/" * 3000, "too long")],
+)
+def test_a_folder_that_cannot_be_made_is_refused(part, reason, profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path / part))
+    with pytest.raises(OSError, match=rf"must be writable \(got .*{reason} .*Set GRPO_NB_OUTPUTS to a short path"):
+        tracking.Run("grpo", profile)
+
+
+def test_a_system_whose_names_are_ascii_says_so(profile, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", lambda self, **given: str(self).encode("ascii"))
+    with pytest.raises(OSError, match=r"must be writable \(got 'ascii' codec can't encode"):
+        tracking.Run("用户", profile)

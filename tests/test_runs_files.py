@@ -93,6 +93,7 @@ def test_everything_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
 def disk_that_does_not_sync(monkeypatch):
     """Makes every sync of a folder, or of a file, end with this error."""
     fsync = os.fsync
+    files._warn_of.cache_clear()
 
     def refuse(number: int, *, folders: bool):
         def synced(handle):
@@ -130,8 +131,9 @@ def test_a_disk_that_syncs_files_only_is_written_to(name, disk_that_does_not_syn
 @pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
 def test_a_disk_that_does_not_sync_is_written_to_with_a_warning(name, folders, disk_that_does_not_sync, tmp_path):
     disk_that_does_not_sync(getattr(errno, name), folders=folders)
-    with pytest.warns(UserWarning, match="does not say when something is written"):
+    with pytest.warns(UserWarning, match="does not say when something is written") as said:
         assert write_all(tmp_path) == WRITTEN
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(("name", "folders"), [("ENOSPC", True), ("EIO", True), ("EIO", False), ("EACCES", False)])

@@ -1,5 +1,6 @@
 """Resumed, refused, interrupted, out of time, finished: what `train.resume_or_start` does and says."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import torch
 import grpo_nb
 from benchmarks import survival
 from grpo_nb import data, train
-from grpo_nb.runs import callbacks, checkpoints, fingerprints, resuming, stopping, tracking
+from grpo_nb.runs import callbacks, checkpoints, files, fingerprints, resuming, stopping, tracking
 from tests import small_runs
 
 
@@ -456,3 +457,24 @@ def test_every_callback_learns_of_an_exception(small_policy):
     trainer.add_callback(Notes())
     small_runs.die_at(trainer, 3)
     assert noted == [small_runs.Kill]
+
+
+def test_on_a_drive_without_locks_that_does_not_sync_a_run_survives(
+    small_policy, uninterrupted, disk_without_locks, monkeypatch
+):
+    disk_without_locks(errno.EOPNOTSUPP)
+
+    def not_offered(handle):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", not_offered)
+    files._warn_of.cache_clear()
+    with pytest.warns(UserWarning) as said:
+        small_runs.die_at(small_runs.trainer_of(small_policy)[0], 5)
+        trainer, run = small_runs.trainer_of(small_policy)
+        train.resume_or_start(trainer)
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
+    texts = [str(warning.message) for warning in said]
+    assert (
+        sum("does not say when" in text for text in texts) == 1 and sum("has no locks" in text for text in texts) == 2
+    )

@@ -11,5 +11,5 @@
 | `resuming`     | `train`, `to_resume`, …           | where does a run go on, and what stands in its way              |
 | `stopping`     | `Stopper`                         | a clean end before the last step: time used up, an interrupt    |
 | `swanlab`      | `Follower`, `python -m …`         | how does the curve reach SwanLab without harm to the run        |
-| `files`        | `replacing`, `write_text`, …      | files and folders that are there whole or not at all            |
+| `files`        | `replacing`, `lock`, …            | files and folders that are there whole or not at all; locks     |
 """

@@ -47,7 +47,7 @@ def read_seal(folder: Path) -> dict:
     try:
         content = json.loads((folder / SEAL).read_text(encoding="utf8"))
         written = content.pop("sha256")
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{SEAL} cannot be read ({type(error).__name__})") from error
     if written != _hash_of(content):
         raise ValueError(f"{SEAL} is not what was written")

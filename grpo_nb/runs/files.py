@@ -4,6 +4,7 @@ Network drives lack some of it. A run goes on without, and a warning says what t
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -103,11 +104,16 @@ def _fsync(handle: int) -> None:
     except OSError as error:
         if error.errno not in NOT_OFFERED:
             raise
-        warnings.warn(
-            "This disk does not say when something is written (a network drive?): after a power cut, the newest "
-            "checkpoint may be damaged, and the run goes on from the one before.",
-            stacklevel=2,
-        )
+        _warn_of(os.fstat(handle).st_dev)
+
+
+@functools.cache  # once a disk: every step writes a line
+def _warn_of(disk: int) -> None:
+    warnings.warn(
+        "This disk does not say when something is written (a network drive?): after a power cut, the newest "
+        "checkpoint may be damaged, and the run goes on from the one before.",
+        stacklevel=2,
+    )
 
 
 def rename(path: Path, target: Path) -> None:

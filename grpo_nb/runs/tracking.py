@@ -49,10 +49,10 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:  # the second: of a system whose names are ASCII
             raise OSError(
-                f"the folder of a run must be writable (got {error.strerror} for {self.folder}). "
-                "Set GRPO_NB_OUTPUTS to a folder on a disk with room."
+                f"the folder of a run must be writable (got {getattr(error, 'strerror', error)} for {self.folder}). "
+                "Set GRPO_NB_OUTPUTS to a short path, of your own, on a disk with room."
             ) from error
         listed = [path.name for path in self.folder.parent.iterdir()]
         if name not in listed and (others := [other for other in listed if other.casefold() == name.casefold()]):

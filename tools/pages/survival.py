@@ -78,6 +78,8 @@ measures them anew; `make test` repeats {tested}.
 
 ## Where it ends
 
+- On a drive without locks a file stands for one, and stays if its machine is lost: the refusal says which to delete. On
+  one that does not say when something is written, a power cut can cost the newest checkpoint. Both print a warning.
 - On Colab the disk goes with the session. Mount Drive and set `GRPO_NB_OUTPUTS` to a folder on it before the first
   cell, or nothing is left to go on from.
 - Equal bits need the same machine, the same number of threads and one process. On a GPU, and with vLLM, a resumed run
