@@ -81,14 +81,14 @@ def survive(case: str, seed: int, policy, tokenizer, rows: list[dict]) -> tuple[
                 _attempt(folder, case, policy, tokenizer, rows)
             if len(kills) == KILLS:
                 _, status = os.waitpid(child, 0)
-                assert status == 0, (folder / "errors.txt").read_text()
-                return json.loads((folder / "result.json").read_text()), kills
+                assert status == 0, (folder / "errors.txt").read_text(encoding="utf8")
+                return json.loads((folder / "result.json").read_text(encoding="utf8")), kills
             kills.append(_kill(child, folder, rng, in_save=len(kills) % 2 == seed % 2))
 
 
 def _attempt(folder: Path, case: str, policy, tokenizer, rows: list[dict]) -> None:
     """The child: train quietly, leave the result, and never come back into the parent's code."""
-    errors = (folder / "errors.txt").open("w")
+    errors = (folder / "errors.txt").open("w", encoding="utf8")
     os.dup2(errors.fileno(), 1)
     os.dup2(errors.fileno(), 2)
     try:
@@ -120,7 +120,7 @@ def _kill(child: int, folder: Path, rng: random.Random, *, in_save: bool) -> dic
     while not is_there():
         done, status = os.waitpid(child, os.WNOHANG)
         time.sleep(0.001)
-        assert not done, f"ended before it could be killed: {(folder / 'errors.txt').read_text()}"
+        assert not done, f"ended before it could be killed: {(folder / 'errors.txt').read_text(encoding='utf8')}"
     time.sleep(rng.uniform(0, 0.02 if in_save else 0.1))  # less than the steps that are left take
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -318,13 +318,15 @@ def launched(cases: list[dict], folder) -> list[list[dict]]:
         for process in processes:
             process.wait(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        pytest.fail(f"two processes must end within {SECONDS} s; the first said: {logs[0].read_text()[-2000:]}")
+        pytest.fail(
+            f"two processes must end within {SECONDS} s; the first said: {logs[0].read_text(encoding='utf8')[-2000:]}"
+        )
     finally:
         for process in processes:
             process.kill()
             process.wait()
     for process, log in zip(processes, logs, strict=True):
-        assert process.returncode == 0, f"{log.name}: {log.read_text()[-3000:]}"
+        assert process.returncode == 0, f"{log.name}: {log.read_text(encoding='utf8')[-3000:]}"
     return [json.loads((folder / f"process-{rank}.json").read_text(encoding="utf8")) for rank in range(2)]
 
 

@@ -269,6 +269,6 @@ def test_a_wheel_that_is_not_there_is_said(tmp_path, monkeypatch):
 
 
 def test_a_peer_that_needs_another_library_says_which(tmp_path):
-    (tmp_path / "peer.py").write_text("import a_library_that_nobody_has")
+    (tmp_path / "peer.py").write_text("import a_library_that_nobody_has", encoding="utf8")
     with pytest.raises(peers.Missing, match="a_library_that_nobody_has"):
         peers._module("peer_for_a_test", tmp_path / "peer.py")

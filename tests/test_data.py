@@ -98,10 +98,10 @@ def test_public_data_sets_load_from_a_local_folder(name, kind, tmp_path, monkeyp
 
 def test_one_split_never_stands_in_for_the_other(tmp_path):
     row = json.dumps(ROWS["gsm8k"]) + "\n"
-    (tmp_path / "train.jsonl").write_text(row)
+    (tmp_path / "train.jsonl").write_text(row, encoding="utf8")
     with pytest.raises(ValueError, match=r"the held_out files must be .* named test\* \(got train.jsonl\)"):
         data.load_rows("gsm8k", split="held_out", local_dir=tmp_path)
-    (tmp_path / "test.jsonl").write_text(row * 2)
+    (tmp_path / "test.jsonl").write_text(row * 2, encoding="utf8")
     assert len(data.load_rows("gsm8k", local_dir=tmp_path)) == 1
     assert len(data.load_rows("gsm8k", split="held_out", local_dir=tmp_path)) == 2
     (tmp_path / "train.parquet").write_bytes(b"")
@@ -111,7 +111,7 @@ def test_one_split_never_stands_in_for_the_other(tmp_path):
 
 def test_only_numeric_answers_survive(tmp_path):
     rows = [{**ROWS["open_math_reasoning"], "expected_answer": answer} for answer in ("7", "x+1", "-2.5", r"\frac12")]
-    (tmp_path / "cot.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "cot.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf8")
     assert [r["answer"] for r in data.load_rows("open_math_reasoning", local_dir=tmp_path)] == ["7", "-2.5"]
 
 

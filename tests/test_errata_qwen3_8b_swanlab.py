@@ -34,7 +34,9 @@ from tests import reward_calls, small_runs
 
 OPEN, CLOSE, START, END = templates.TAGS
 ASK = [{"role": "user", "content": "1+1?"}]
-QWEN3 = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text()  # the template of Qwen3-8B
+QWEN3 = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text(
+    encoding="utf8"
+)  # the template of Qwen3-8B
 QUIET = {"report_to": "none", "bf16": False, "use_cpu": True}
 # The two patterns of the document, re-made: the "exact" layout, and the first run of digits, points and commas.
 LAYOUT = re.compile(rf"{CLOSE}.*?{START}(.+?){END}\s*$", re.MULTILINE | re.DOTALL)

@@ -61,7 +61,7 @@ def test_a_saved_adapter_reloads_bit_equal(adapted, tiny, profile, tmp_path):
 def test_a_saved_adapter_names_its_base_and_no_folder_of_this_machine(profile, rows, tmp_path):
     policy, tokenizer = train.warm_start(profile, rows)
     path = export.save_adapter(models.add_lora(policy, profile), tokenizer, tmp_path / "adapter")
-    base = json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    base = json.loads((path / "adapter_config.json").read_text(encoding="utf8"))["base_model_name_or_path"]
     assert base == train.warm_start_path(profile, rows).name
     assert not [file.name for file in path.iterdir() if str(tmp_path).encode() in file.read_bytes()]
 

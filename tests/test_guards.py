@@ -440,7 +440,7 @@ def test_a_resumed_run_remembers_that_its_gradient_was_not_zero():
 
 def test_the_recorded_runs_would_have_passed():
     """Five runs of the cpu profile; where every completion scored 13, the log said so and the gradient was zero."""
-    for seed in json.loads(LEARNING.read_text())["seeds"]:
+    for seed in json.loads(LEARNING.read_text(encoding="utf8"))["seeds"]:
         assert_passes([grpo_log(row["reward"], 0.0 if row["reward"] == 13.0 else 3.0) for row in seed["curve"]])
 
 

@@ -448,7 +448,7 @@ def test_while_it_is_in_the_model_generates_and_is_saved_as_before(tmp_path):
         told.append(trainer.model.generate(**prompt, max_new_tokens=6, do_sample=False))
         trainer.model.save_pretrained(tmp_path / "saved")
     assert torch.equal(*told)
-    assert prefix.ATTENTION not in (tmp_path / "saved" / "config.json").read_text()
+    assert prefix.ATTENTION not in (tmp_path / "saved" / "config.json").read_text(encoding="utf8")
 
 
 @pytest.mark.parametrize(

@@ -488,7 +488,7 @@ def test_what_fits_into_ten_minutes():
 def test_the_record_is_within_its_tolerance():
     from benchmarks import memory as benchmark
 
-    record = json.loads((benchmark.RESULTS / "memory.json").read_text())
+    record = json.loads((benchmark.RESULTS / "memory.json").read_text(encoding="utf8"))
     assert record["cases"].keys() == benchmark.CASES.keys() and record["tolerance"] == benchmark.TOLERANCE == 0.15
     assert record["prompt_tokens"] == benchmark.PROMPT
     widths = Counter(case["config"]["hidden_size"] for case in record["cases"].values())

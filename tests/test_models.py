@@ -38,7 +38,10 @@ def test_saved_tokenizer_has_the_portable_class_and_the_same_ids(tiny, tmp_path)
 
     _, tokenizer = tiny
     tokenizer.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "Qwen2Tokenizer"
+    assert (
+        json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf8"))["tokenizer_class"]
+        == "Qwen2Tokenizer"
+    )
     again = AutoTokenizer.from_pretrained(tmp_path)
     text = templates.worked_answer("7+5=12 3+8=11+1=12", "122")
     assert again(text)["input_ids"] == tokenizer(text)["input_ids"]

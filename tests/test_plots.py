@@ -140,7 +140,11 @@ def test_resumed_draws_both_halves_over_the_whole():
 def test_html_is_made_where_text_is_escaped():
     """In the package, `HTML(…)` is given what `plots` built or an f-string of parts that went through `safe_text`."""
     package = Path(plots.__file__).parent.parent
-    makers = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if "HTML(" in path.read_text()}
+    makers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "HTML(" in path.read_text(encoding="utf8")
+    }
     assert makers == {"explorers/panel.py", "plots/pages.py", "runs/callbacks.py"}
 
 

@@ -106,7 +106,7 @@ def test_a_read_only_folder_is_refused_when_the_run_is_named(profile, small_disk
 
 
 def test_a_file_where_the_folder_should_be_is_refused(profile, tmp_path, monkeypatch):
-    (tmp_path / "outputs").write_text("")
+    (tmp_path / "outputs").write_text("", encoding="utf8")
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path / "outputs"))
     with pytest.raises(OSError, match=r"must be writable \(got Not a directory"):
         tracking.Run("grpo", profile)
@@ -135,7 +135,7 @@ def test_a_text_that_does_not_fit_leaves_the_older_one(small_disk):
     files.write_text(disk / "summary.json", "old")
     with pytest.raises(OSError, match="No space left"):
         files.write_text(disk / "summary.json", "new" * 2**20)
-    assert [(path.name, path.read_text()) for path in disk.iterdir()] == [("summary.json", "old")]
+    assert [(path.name, path.read_text(encoding="utf8")) for path in disk.iterdir()] == [("summary.json", "old")]
 
 
 def test_a_failure_inside_a_save_that_is_not_the_disks_keeps_its_own_words(small_policy, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def test_badge_pictures_exist():
 
 
 def test_repository_is_read_from_pyproject(tmp_path):
-    (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{THERE}"\n')
+    (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{THERE}"\n', encoding="utf8")
     assert publish.repository(tmp_path) == THERE
 
 
@@ -133,8 +133,8 @@ def test_stamp_is_fresh_until_the_code_changes():
 
 
 def test_moved_links_leave_outputs_as_fresh_as_they_were(tmp_path):
-    (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{THERE}"\n')
-    (tmp_path / "README.md").write_text(f"git clone {HERE}\n")
+    (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{THERE}"\n', encoding="utf8")
+    (tmp_path / "README.md").write_text(f"git clone {HERE}\n", encoding="utf8")
     (tmp_path / "notebooks").mkdir()
     fresh, stale = tmp_path / "notebooks" / "fresh.ipynb", tmp_path / "notebooks" / "stale.ipynb"
     for path in (fresh, stale):
@@ -144,7 +144,7 @@ def test_moved_links_leave_outputs_as_fresh_as_they_were(tmp_path):
     nbformat.write(edited, stale)
     assert publish.write_links(tmp_path) == [tmp_path / "README.md", fresh, stale]
     assert publish.write_links(tmp_path) == [], "once is enough"
-    assert THERE in fresh.read_text() and THERE in (tmp_path / "README.md").read_text()
+    assert THERE in fresh.read_text(encoding="utf8") and THERE in (tmp_path / "README.md").read_text(encoding="utf8")
     assert not publish.is_stale(nbformat.read(fresh, as_version=4))
     assert publish.is_stale(nbformat.read(stale, as_version=4))
 
@@ -226,7 +226,7 @@ def test_an_earlier_run_is_kept_once(tmp_path):
     build, empty = tmp_path / "build", tmp_path / "notebooks"
     empty.mkdir()
     (build / "outputs").mkdir(parents=True)
-    (build / "outputs" / "first").write_text("hours of training")
+    (build / "outputs" / "first").write_text("hours of training", encoding="utf8")
     assert publish.tutorial(build, empty) == 0
     assert (build / "outputs.previous" / "first").exists() and not list((build / "outputs").iterdir())
 
@@ -238,7 +238,7 @@ def test_report_without_a_run_says_so(tmp_path):
 # Refusal.
 @pytest.mark.parametrize("address", ["https://example.org/a/b", "https://github.com/a", "https://github.com/a/b/c"])
 def test_repository_must_be_on_github(tmp_path, address):
-    (tmp_path / "pyproject.toml").write_text(f"[project.urls]\nRepository = {json.dumps(address)}\n")
+    (tmp_path / "pyproject.toml").write_text(f"[project.urls]\nRepository = {json.dumps(address)}\n", encoding="utf8")
     with pytest.raises(ValueError, match="must read https://github.com/OWNER/NAME"):
         publish.repository(tmp_path)
 

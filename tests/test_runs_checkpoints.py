@@ -51,7 +51,7 @@ def cut(small_policy, tmp_path_factory):
 
 def test_a_seal_tells_size_and_hash_of_every_file(tmp_path):
     """By hand: sha256 of the empty string begins with e3b0c442."""
-    (tmp_path / "empty").write_text("")
+    (tmp_path / "empty").write_text("", encoding="utf8")
     checkpoints.seal(tmp_path, step=3, max_steps=9, fingerprint={"version": {"torch": "1"}})
     content = checkpoints.read_seal(tmp_path)
     assert (content["step"], content["max_steps"], list(content["files"])) == (3, 9, ["empty"])

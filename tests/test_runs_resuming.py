@@ -152,7 +152,7 @@ def seal_as_0_1_0_did(folder: Path, *, max_steps: int) -> None:
         "machine": {"processor": "x86_64 AVX512", "gpu": "none", "threads": 1},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    (folder / "seal.json").write_text(json.dumps({**content, "sha256": digest}, indent=1))
+    (folder / "seal.json").write_text(json.dumps({**content, "sha256": digest}, indent=1), encoding="utf8")
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_metrics_of_an_older_version_are_read(tmp_path):
     lines = (
         '{"schema": 1, "step": 1, "loss": 0.5, "kl": null}\n{"schema": 1, "step": 2, "loss": 0.25}\n{"schema": 1, "st'
     )
-    (tmp_path / "metrics.jsonl").write_text(lines)
+    (tmp_path / "metrics.jsonl").write_text(lines, encoding="utf8")
     assert tracking.read_jsonl(tmp_path / "metrics.jsonl") == [
         {"step": 1, "loss": 0.5, "kl": None},
         {"step": 2, "loss": 0.25},
@@ -274,11 +274,11 @@ def test_a_changed_save_steps_is_judged_by_the_trainers_own_epoch(small_policy):
 def test_a_torn_line_of_the_metrics_is_mended_from_the_checkpoint(small_policy, uninterrupted):
     trainer, run = small_runs.trainer_of(small_policy)
     small_runs.die_at(trainer, 5)
-    run.metrics_path.write_text('{"schema": 1, "st\n' + run.metrics_path.read_text())
+    run.metrics_path.write_text('{"schema": 1, "st\n' + run.metrics_path.read_text(encoding="utf8"), encoding="utf8")
     trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
     assert small_runs.curve(run) == uninterrupted[1]
-    assert (run.folder / "metrics.previous.jsonl").read_text().startswith('{"schema": 1, "st')
+    assert (run.folder / "metrics.previous.jsonl").read_text(encoding="utf8").startswith('{"schema": 1, "st')
 
 
 def test_sft_goes_on_with_weights_and_token_count(profile, rows, tiny):
@@ -341,7 +341,7 @@ def test_another_runs_metrics_are_not_mixed_in(small_policy, uninterrupted):
     trainer, run = small_runs.trainer_of(small_policy)
     small_runs.die_at(trainer, 5)
     strange = tracking.JsonlWriter(run.metrics_path)
-    strange.path.write_text('{"schema": 1, "step": 1, "reward": 99.0}\n')
+    strange.path.write_text('{"schema": 1, "step": 1, "reward": 99.0}\n', encoding="utf8")
     trainer, run = small_runs.trainer_of(small_policy)
     train.resume_or_start(trainer)
     assert small_runs.curve(run) == uninterrupted[1]

@@ -106,7 +106,7 @@ def stand_in(tmp_path, monkeypatch):
     def put(source: str):
         package = tmp_path / "stand_in" / "swanlab"
         package.mkdir(parents=True)
-        (package / "__init__.py").write_text(source)
+        (package / "__init__.py").write_text(source, encoding="utf8")
         monkeypatch.syspath_prepend(str(package.parent))
 
     return put
@@ -136,7 +136,7 @@ def play(folder: Path, mode: str, steps=range(1, 4), *, before=lambda follower, 
 def await_text(path: Path, text: str = ""):
     """Return when a file of the other process is there and ends with `text`."""
     patience = time.monotonic() + 60
-    while not (path.exists() and path.read_text().endswith(text)):
+    while not (path.exists() and path.read_text(encoding="utf8").endswith(text)):
         assert time.monotonic() < patience, f"{path.name} never came"
         time.sleep(0.01)
 
@@ -164,7 +164,9 @@ CURVE = [(1, 0.5), (2, 1.0), (3, 1.5)]  # what `play` logs
 
 def write_metrics(folder: Path):
     """The metrics.jsonl that `play` writes."""
-    (folder / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "reward": {r}}}\n' for s, r in CURVE))
+    (folder / "metrics.jsonl").write_text(
+        "".join(f'{{"step": {s}, "reward": {r}}}\n' for s, r in CURVE), encoding="utf8"
+    )
 
 
 # Golden: SwanLab as it should be.
@@ -194,7 +196,9 @@ def no_key(place):
 
 
 def read_only_folder(place):
-    (place.folder / "swanlog").write_text("a file has no room for files")  # root may write into any folder
+    (place.folder / "swanlog").write_text(
+        "a file has no room for files", encoding="utf8"
+    )  # root may write into any folder
 
 
 PROTOBUF = "raise TypeError('Descriptors cannot be created directly.')"
@@ -329,13 +333,13 @@ def test_what_reaches_swanlab_is_the_curve_and_a_few_settings(tmp_path, stand_in
     stand_in(OBEDIENT + "".join(note.format(call) for call in ("login", "init", "log", "finish")))
 
     def end(follower):
-        with (tmp_path / "metrics.jsonl").open("a") as file:
+        with (tmp_path / "metrics.jsonl").open("a", encoding="utf8") as file:
             file.write('{"step": 4, "note": "text", "tokens": [1]}\n{"step": 5, "reward": 2.5, "note": "t"}\n{"step"')
         follower.on_stop(ValueError(CANARY))
 
     play(tmp_path, "online", end=end)
     run = {"project": "grpo_nb", "name": tmp_path.name, "log_dir": str(tmp_path / "swanlog")}
-    assert [json.loads(line) for line in (tmp_path / "seen.txt").read_text().splitlines()] == [
+    assert [json.loads(line) for line in (tmp_path / "seen.txt").read_text(encoding="utf8").splitlines()] == [
         ["login", [], {"api_key": f"key-{CANARY}", "save": False}],
         ["init", [], {"mode": "online", "config": {"learning_rate": 0.5}, **run}],
         *(["log", [{"train/reward": reward}], {"step": step}] for step, reward in [*CURVE, (5, 2.5)]),
@@ -350,7 +354,7 @@ def test_swanlab_is_told_to_be_quiet_whatever_the_environment_says(tmp_path, sta
     monkeypatch.setenv("OTHER", "is not for SwanLab")
     stand_in(OBEDIENT + "open('seen.txt', 'w').write(json.dumps([os.getcwd(), dict(os.environ)]))")
     play(tmp_path, "offline")
-    place, environment = json.loads((tmp_path / "seen.txt").read_text())
+    place, environment = json.loads((tmp_path / "seen.txt").read_text(encoding="utf8"))
     assert Path(place) == tmp_path.resolve(), "SwanLab reads .env and swanlab.yaml where it is started"
     assert swanlab.QUIET.items() <= environment.items()
     assert [environment[name] for name in names] == ["false"] * 3
@@ -365,7 +369,7 @@ def test_a_torn_line_is_left_out_and_said(tmp_path, stand_in, capsys):
             tracking.files.append_line(tmp_path / "metrics.jsonl", '{"step": ')
 
     play(tmp_path, "offline", before=tear)
-    assert (tmp_path / "offline.txt").read_text() == "1 2 3 "
+    assert (tmp_path / "offline.txt").read_text(encoding="utf8") == "1 2 3 "
     assert "SwanLab ended off and metrics.jsonl is complete: log failed (JSONDecodeError)" in capsys.readouterr().out
 
 
@@ -382,7 +386,7 @@ def test_offline_follows_a_failure_while_the_training_goes_on(tmp_path, stand_in
 
     play(tmp_path, "online", range(1, 101), before=before)
     assert (modes[0], modes[-1]) == ("online", "offline"), "online was left before the end"
-    assert (tmp_path / "offline.txt").read_text().split() == [str(step) for step in range(1, 101)]
+    assert (tmp_path / "offline.txt").read_text(encoding="utf8").split() == [str(step) for step in range(1, 101)]
     said = capsys.readouterr().out
     assert said == "SwanLab ended offline and metrics.jsonl is complete: login failed (ValueError).\n"
 
@@ -427,7 +431,7 @@ def test_a_process_that_hangs_ends_by_itself(case, tmp_path, stand_in):
     stand_in(OBEDIENT + f"def {call}(**kwargs): time.sleep(1000)")
     command = [sys.executable, "-c", ALONE.format(limit=limit), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "metrics.jsonl").write_text("", encoding="utf8")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         process.stdin.write(b'{"key": null, "settings": {}}\n' + (message or b""))
         process.stdin.flush()
@@ -588,7 +592,7 @@ def test_by_hand_a_run_is_followed_until_its_trainer_ends(tmp_path, stand_in):
         await_text(tmp_path / "offline.txt", "4 ")
         assert process.poll() is None
     assert answer_of(process)[0] == 0
-    assert (tmp_path / "offline.txt").read_text() == "1 2 3 4 "
+    assert (tmp_path / "offline.txt").read_text(encoding="utf8") == "1 2 3 4 "
 
 
 INTERRUPTIBLE = """
@@ -607,7 +611,7 @@ def test_by_hand_an_interrupt_closes_the_copy(tmp_path, stand_in):
         await_text(tmp_path / "offline.txt", "3 ")
         process.send_signal(signal.SIGINT)
         assert answer_of(process)[0] == 0
-    assert (tmp_path / "state.txt").read_text() == "aborted"
+    assert (tmp_path / "state.txt").read_text(encoding="utf8") == "aborted"
 
 
 def test_by_hand_offline_follows_a_failure_and_the_status_says_it(tmp_path, stand_in, monkeypatch):
@@ -617,7 +621,7 @@ def test_by_hand_offline_follows_a_failure_and_the_status_says_it(tmp_path, stan
     code, said = answer_of(by_hand(*MODULE, tmp_path, "--mode", "online"))
     reason = "login failed (no SWANLAB_API_KEY among the secrets)"
     assert (code, said) == (1, f"SwanLab ended offline and metrics.jsonl is complete: {reason}.\n")
-    assert (tmp_path / "offline.txt").read_text() == "1 2 3 "
+    assert (tmp_path / "offline.txt").read_text(encoding="utf8") == "1 2 3 "
 
 
 @pytest.mark.parametrize("what", ["nothing", "a folder", "a file for the run"])
@@ -644,7 +648,7 @@ def test_by_hand_a_lock_that_cannot_be_opened_does_not_hold_the_curve_back(tmp_p
             f"SwanLab has the curve of {tmp_path}, offline, in its folder swanlog.",
         ],
     )
-    assert (tmp_path / "offline.txt").read_text() == "1 2 3 "
+    assert (tmp_path / "offline.txt").read_text(encoding="utf8") == "1 2 3 "
 
 
 @pytest.mark.parametrize("arguments", [MODULE, ("swanlab.py",)])
@@ -654,7 +658,7 @@ def test_the_library_is_imported_not_this_file(arguments, tmp_path, stand_in):
     write_metrics(tmp_path)
     code, said = answer_of(by_hand(*arguments, tmp_path, cwd=Path(swanlab.__file__).parent))
     assert code == 0, said
-    assert (tmp_path / "offline.txt").read_text() == "1 2 3 "
+    assert (tmp_path / "offline.txt").read_text(encoding="utf8") == "1 2 3 "
 
 
 # Law: secrets.
@@ -663,7 +667,9 @@ def test_no_secret_is_in_any_byte_that_a_run_writes(tmp_path, host, monkeypatch,
     (home / ".swanlab").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
     netrc = home / ".swanlab" / ".netrc"  # as `swanlab login` leaves it; SwanLab in debug mode quotes it
-    netrc.write_text(f"machine https://api.swanlab.cn\nlogin https://swanlab.cn\npassword netrc-{CANARY}\n")
+    netrc.write_text(
+        f"machine https://api.swanlab.cn\nlogin https://swanlab.cn\npassword netrc-{CANARY}\n", encoding="utf8"
+    )
     for name in ("HF_TOKEN", "MY_SECRET", "SWANLAB_DEBUG"):
         monkeypatch.setenv(name, "true" if name == "SWANLAB_DEBUG" else f"{name}-{CANARY}")
     seen = host("refuses the key")

@@ -32,7 +32,7 @@ def test_every_line_is_on_disk_when_its_step_ends(tmp_path):
 def test_a_second_start_keeps_the_first_run(tmp_path):
     writer = tracking.JsonlWriter(tmp_path / "metrics.jsonl")
     for reward in (1.0, 2.0):
-        (tmp_path / "summary.json").write_text("{}")
+        (tmp_path / "summary.json").write_text("{}", encoding="utf8")
         writer.on_train_begin(None, START, None)
         writer.on_log(None, STEP, None, logs={"reward": reward})
     assert not (tmp_path / "summary.json").exists()
@@ -57,8 +57,8 @@ def test_a_resumed_run_takes_again_what_came_after_its_checkpoint(tmp_path):
 def test_a_line_carries_its_schema_and_a_newer_one_is_refused(tmp_path):
     writer = tracking.JsonlWriter(tmp_path / "metrics.jsonl")
     writer.on_log(None, STEP, None, logs={"reward": 1.0})
-    assert json.loads(writer.path.read_text()) == {"schema": 1, "step": 7, "reward": 1.0}
-    writer.path.write_text('{"schema": 2, "step": 1}\n')
+    assert json.loads(writer.path.read_text(encoding="utf8")) == {"schema": 1, "step": 7, "reward": 1.0}
+    writer.path.write_text('{"schema": 2, "step": 1}\n', encoding="utf8")
     with pytest.raises(ValueError, match=r"must be of schema 1 or older \(got schema 2\)"):
         tracking.read_jsonl(writer.path)
 
@@ -71,7 +71,7 @@ def test_another_process_writes_nothing(tmp_path):
 
 def test_a_half_written_last_line_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2, "rew')
+    path.write_text('{"step": 1}\n{"step": 2, "rew', encoding="utf8")
     assert tracking.read_jsonl(path) == [{"step": 1}]
     assert tracking.read_jsonl(tmp_path / "absent.jsonl") == []
 
@@ -143,7 +143,9 @@ def test_importing_tracking_imports_no_tracker():
 
 def test_summary_is_json_beside_the_metrics(profile):
     run = tracking.Run("grpo", profile)
-    assert json.loads(run.save_summary({"before": {"greedy": 0.5}}).read_text()) == {"before": {"greedy": 0.5}}
+    assert json.loads(run.save_summary({"before": {"greedy": 0.5}}).read_text(encoding="utf8")) == {
+        "before": {"greedy": 0.5}
+    }
     assert run.metrics_path.parent == run.folder
 
 

@@ -21,7 +21,7 @@ def test_ten_runs_killed_three_times_each(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    record = json.loads(found.read_text())
+    record = json.loads(found.read_text(encoding="utf8"))
     assert record["runs"] == record["same_weights"] == record["same_lines"] == 10
     assert record["kills"] == 30 and record["kills_inside_a_save"] >= 10
     assert record["steps_logged"] == list(range(1, survival.STEPS + 1))
@@ -29,7 +29,7 @@ def test_ten_runs_killed_three_times_each(tmp_path):
 
 
 def test_the_record_holds_a_hundred_runs():
-    record = json.loads((survival.RESULTS / "survival.json").read_text())
+    record = json.loads((survival.RESULTS / "survival.json").read_text(encoding="utf8"))
     assert record["runs"] >= 100 and record["kills"] == survival.KILLS * record["runs"]
     assert record["same_weights"] == record["same_lines"] == record["runs"]
     assert record["cases"].keys() == survival.CASES.keys()
