@@ -70,7 +70,7 @@ def adapter_report(path: str | Path) -> SimpleNamespace:
     import torch
     from safetensors.torch import load_file
 
-    file = Path(path) / "adapter_model.safetensors"
+    file = Path(path).expanduser() / "adapter_model.safetensors"
     if not file.exists():
         raise FileNotFoundError(
             f"the folder must hold adapter_model.safetensors (got {path}). Save it with export.save_adapter."
@@ -173,4 +173,4 @@ def load_merged(path: str | Path):
     from transformers import AutoModelForCausalLM
 
     models.no_progress_bars()
-    return AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()
+    return AutoModelForCausalLM.from_pretrained(Path(path).expanduser(), dtype="auto").eval()

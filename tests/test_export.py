@@ -66,6 +66,17 @@ def test_a_saved_adapter_names_its_base_and_no_folder_of_this_machine(profile, r
     assert not [file.name for file in path.iterdir() if str(tmp_path).encode() in file.read_bytes()]
 
 
+def test_a_path_from_home_is_followed(adapted, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert export.save_adapter(*adapted, "~/adapter") == tmp_path / "adapter"
+    assert export.verify_adapter("~/adapter").tensors == 28
+    export.merge(*adapted, "~/merged")
+    assert export.load_merged("~/merged").dtype == torch.bfloat16
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "merged"]
+
+
 HOMES = (
     *("/home/person7-用户", "/home/Müller-person7", '/home/"person7"', "/mnt/my person7", "/home/" + "person7/" * 20),
     *(r"C:\Users\person7", "C:/Users/person7", r"\\person7\share", "~/person7", "../person7"),

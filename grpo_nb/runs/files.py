@@ -29,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     >>> [file.name for file in final.iterdir()], draft.exists()
     (['weights'], False)
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     draft = path.with_name(path.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

@@ -274,7 +274,8 @@ def main():
     if options.child:
         return follow(options.run, options.mode)
     options.run = options.run.expanduser()
-    if not os.access(options.run / "metrics.jsonl", os.R_OK) or not (options.run / "metrics.jsonl").is_file():
+    metrics = options.run / "metrics.jsonl"
+    if not (os.path.isfile(metrics) and os.access(metrics, os.R_OK)):
         parser.error(f"a run's folder must hold a metrics.jsonl to read (got {options.run}). Try one below outputs.")
     from grpo_nb.runs import files
 

@@ -86,9 +86,9 @@ def read_jsonl(path: Path) -> list[dict]:
 
     Raises: ValueError if it is no such file, or if a line was written in a newer layout than this package reads.
     """
-    if not path.exists():
-        return []
     try:
+        if not path.exists():
+            return []
         lines = path.read_text(encoding="utf-8-sig").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
