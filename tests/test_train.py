@@ -49,7 +49,7 @@ def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profi
         with pytest.raises(ValueError, match=sentence):
             train.warm_start(broken, rows)
     for seed in ("0", 1.5, True, None, -1):
-        with pytest.raises(ValueError, match=r"seed must be a whole number of at least 0 \(got .*\). Try seed = [01]"):
+        with pytest.raises(ValueError, match=r"seed must be a whole number of at least 0 \(got .*\). Try seed = [012]"):
             train.warm_start(profile, rows, seed=seed)
     with pytest.raises(ValueError, match="a warm start needs the column 'working'"):
         train.warm_start(profile, [{"problem": "1+1?", "answer": "2"}])
