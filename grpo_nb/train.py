@@ -16,6 +16,7 @@ from grpo_nb import data, guards, models, preflight, templates
 from grpo_nb.batchflow import limits
 from grpo_nb.runs import checkpoints, files, fingerprints, resuming, stopping, tracking
 
+FEWEST_TRACES = 64  # of a warm start, where the context holds so many: the public recipe keeps 59, at 1,024 tokens
 VERSIONS = "versions.json"  # in the folder of a warm start: what trained it; grpo_nb 0.1.0 wrote none
 
 
@@ -204,8 +205,7 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     An SFT run that was cut goes on where its last sealed checkpoint is.
 
     Args:
-        rows: worked rows; None takes `trace_rows`. Rows longer than half the context are left out: GRPO's completions
-            need room to grow.
+        rows: worked rows; None takes `trace_rows`. Of them `short_traces` are imitated.
         run: a `tracking.Run` for the metrics; None logs to the run "sft".
     Returns: (policy, tokenizer), reloaded from `warm_start_path(...)`.
     """
@@ -230,9 +230,11 @@ def _train_warm_start(profile: SimpleNamespace, rows: Sequence[dict], path: Path
     print(_written_by_others(path.parent), end="")
     policy, tokenizer = models.load_policy(profile, rows, seed=seed)
     prompts = data.sft_rows(rows, system_prompt=profile.task["system_prompt"])
-    prompts, _ = data.keep_short(prompts, tokenizer, max_tokens=profile.policy["max_seq_length"] // 2)
+    kept, limit = short_traces(prompts, tokenizer, profile)
+    if len(kept) < len(prompts):
+        print(f"{len(kept)} of {len(prompts)} traces have at most {limit} tokens, SFT imitates those.")
     unfinished = path.with_name(path.name + ".unfinished")  # another recipe's checkpoints are not this one's
-    trainer = sft_trainer(policy, tokenizer, prompts, profile, run=run, seed=seed, output_dir=str(unfinished))
+    trainer = sft_trainer(policy, tokenizer, kept, profile, run=run, seed=seed, output_dir=str(unfinished))
     resume_or_start(trainer)
     with files.replacing(path) as draft:
         trainer.model.save_pretrained(draft)
@@ -261,6 +263,20 @@ def trace_rows(profile: SimpleNamespace, *, seed: int = 0) -> list[dict]:
     if "traces" in profile.task:
         rows = data.without_problems(data.load_rows(profile.task["traces"]), held_out)
     return rows
+
+
+def short_traces(rows: Sequence[dict], tokenizer, profile: SimpleNamespace) -> tuple[list[dict], int]:
+    """The rows of at most half the context, so that GRPO's completions have room to grow; if these are too few to learn
+    a layout from, the shortest `FEWEST_TRACES` that the context holds.
+
+    Args:
+        rows: from `data.sft_rows`.
+    Returns: (kept rows, tokens of the longest that may be kept).
+    Raises: ValueError if none fits into the context.
+    """
+    context = profile.policy["max_seq_length"]
+    fitting, _ = data.keep_short(rows, tokenizer, max_tokens=context)
+    return data.keep_short(fitting, tokenizer, max_tokens=context // 2, at_least=FEWEST_TRACES)
 
 
 def warm_start_path(profile: SimpleNamespace, rows: Sequence[dict], *, seed: int = 0) -> Path:

@@ -64,9 +64,86 @@ def test_what_is_odd_but_legal_is_counted():
     assert preflight.check_prompts(twice)["repeated_prompts"] == 1, "the system turn is no part of the question"
 
 
+def test_typed_parts_are_refused_with_advice_that_works():
+    parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "1+1?"}]
+    rows = [{"prompt": [{"role": "user", "content": parts}], "answer": "2"}]
+    with pytest.raises(ValueError, match=r"row 0, .*must have plain text in every turn .*\"\".join\(part") as error:
+        preflight.check_prompts(rows)
+    assert "data.grpo_rows(data.as_rows(rows))" in str(error.value)
+    preflight.check_prompts(data.grpo_rows(data.as_rows(rows)))
+    joined = [{"prompt": [{"role": "user", "content": "".join(part["text"] for part in parts)}]}]
+    assert preflight.check_prompts(joined) and prompts.question(joined[0]["prompt"]) == "What is 1+1?"
+    with pytest.raises(ValueError, match="reads text only"):
+        preflight.check_prompts([{"prompt": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]}])
+
+
 def test_a_row_without_the_column_is_named():
     with pytest.raises(ValueError, match=r"row 1, column 'prompt', must hold text or messages \(got None\)"):
         preflight.check_prompts([*ROWS[:1], {"answer": "2"}])
+
+
+# Columns.
+@pytest.mark.parametrize(
+    "column", [{"image": None}, {"image": "x.png"}, {"images": None}, {"images": ["x.png"]}, {"image": []}]
+)
+def test_a_column_that_trl_takes_for_pictures_is_refused(column):
+    rows, (name,) = [{**row, **column} for row in ROWS], column
+    with pytest.raises(ValueError, match=rf"\(got {name}\). Drop it: \[") as error:
+        preflight.check_media(rows)
+    dropped = re.search(r"Drop it: (.*)\.$", str(error.value))[1]
+    preflight.check_media(eval(dropped, {"rows": rows}))
+
+
+@pytest.mark.parametrize("column", [{"video": None}, {"audio": "x.wav"}, {"images": []}])
+def test_columns_that_trl_lets_be_pass(column):
+    preflight.check_media([{**row, **column} for row in ROWS])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"question": "1+1?", "answer": "1+1=2\n#### 2"},
+        {"problem": "1+1?", "solution": r"\boxed{2}"},
+        {"instruction": "Add.", "input": "1, 1", "output": "2"},
+        {"prompt": [USER], "reward_model": {"ground_truth": "2"}},
+        {"prompt": [USER], "answer": "1+1=2\n#### 2"},
+        {"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]},
+    ],
+)
+def test_the_advice_to_read_a_table_works(record):
+    def check(rows):
+        preflight.check_columns(rows, ["prompt"], why="GRPO")
+        preflight.check_rewards(rewards.FOUR, rows)
+        return preflight.check_truths(rows, rewards.FOUR)
+
+    with pytest.raises(ValueError, match=r"Pass data.grpo_rows\(data.as_rows\(rows\)\)"):
+        check([record])
+    assert check(data.grpo_rows(data.as_rows([record]))) == {"text_answers": 0}
+
+
+# Truths.
+@pytest.mark.parametrize(
+    "truth", ["", "  ", "8*9=72\n#### 72", "1+1=2 #### 2", "two\nlines", "word " * 40, "</SOLUTION>"]
+)
+def test_truths_that_nobody_can_match_are_counted_and_named(truth):
+    rows = [*ROWS, {**ROWS[1], "answer": truth}, {**ROWS[1], "answer": "B"}]
+    with pytest.raises(ValueError, match=r"\(got 1 of 4 that none can: row 2 '") as error:
+        preflight.check_truths(rows, [rewards.check_answer, good])
+    kept = re.search(r"Keep (\[.*\])\.$", str(error.value))
+    mended = eval(kept[1], {"rows": rows, "rewards": rewards}) if kept else data.grpo_rows(data.as_rows(rows))
+    assert preflight.check_truths(mended, rewards.FOUR) == {"text_answers": 1}
+    assert preflight.check_truths(rows, [good]) == {}, "none of our rewards reads them"
+
+
+def test_where_only_numbers_are_paid_text_is_no_truth():
+    rows = [*ROWS, {**ROWS[1], "answer": "B"}, {**ROWS[1], "answer": "inf"}]
+    assert preflight.check_truths(rows, rewards.FOUR) == {"text_answers": 2}
+    with pytest.raises(
+        ValueError, match=r"all that check_numbers reads \(got 2 of 4 .*: row 2 'B', row 3 'inf'\)"
+    ) as error:
+        preflight.check_truths(rows, [rewards.check_numbers])
+    kept = eval(re.search(r"Keep (\[.*\])\.$", str(error.value))[1], {"rows": rows, "rewards": rewards})
+    assert kept == ROWS and preflight.check_truths(kept, [rewards.check_numbers]) == {"text_answers": 0}
 
 
 # Held-out rows.
@@ -104,6 +181,8 @@ def test_lengths_are_exact_with_a_tokenizer(tokenizer):
         preflight.check_lengths(rows, context=longest + 9, completion=10, tokenizer=tokenizer)
     assert re.search(rf"row 1, .* \(got {longest}, and 1 such rows\). Try max_completion_length = 9,", str(error.value))
     preflight.check_lengths(rows, context=longest + 9, completion=9, tokenizer=tokenizer)
+    with_completion = [{**row, "completion": [{"role": "assistant", "content": "2"}]} for row in rows]  # TRL drops it
+    preflight.check_lengths(with_completion, context=longest + 9, completion=9, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="and 2 such rows"):
         preflight.check_lengths(rows, context=middle + 9, completion=10, tokenizer=tokenizer)
 
@@ -131,6 +210,16 @@ def test_without_a_tokenizer_only_what_is_certain_is_refused(tokenizer):
     preflight.check_lengths(rows[:1], context=37, completion=10)
     with pytest.raises(ValueError, match=r"so it may have 26 \(got at least 27, and 1 such rows\). Drop long rows"):
         preflight.check_lengths(rows[:1], context=36, completion=10)
+
+
+def test_the_advice_of_dropping_long_rows_holds_for_text_too(tokenizer):
+    rows = [{"prompt": "1+1? " * n, "answer": "2"} for n in (1, 9, 5)]
+    with pytest.raises(ValueError) as error:
+        preflight.check_lengths(rows, context=40, completion=10, tokenizer=tokenizer)
+    limit = int(re.search(r"data.keep_short\(rows, tokenizer, max_tokens=(\d+)\)", str(error.value))[1])
+    kept, _ = data.keep_short(rows, tokenizer, max_tokens=limit)
+    preflight.check_lengths(kept, context=40, completion=10, tokenizer=tokenizer)
+    assert len(kept) == 2
 
 
 def test_text_prompts_have_no_template(tokenizer):

@@ -55,6 +55,21 @@ def test_a_slip_in_the_settings_stops_a_warm_start_before_a_model_is_built(profi
         train.warm_start(profile, [{"problem": "1+1?", "answer": "2"}])
 
 
+def test_where_few_traces_are_short_the_shortest_are_kept(profile, tiny):
+    rows = data.sft_rows([{"problem": "1+1?", "answer": "2", "working": "1" * n} for n in range(1, 301)])
+    lengths = data.token_lengths(rows, tiny[1])  # each is one token longer than the one before
+    for context, kept in [
+        (2 * lengths[99], 100),  # a hundred fit into half of it
+        (2 * lengths[9], train.FEWEST_TRACES),  # ten do
+        (lengths[29], 30),  # thirty fit at all
+    ]:
+        profile.policy["max_seq_length"] = context
+        assert train.short_traces(rows, tiny[1], profile) == (rows[:kept], lengths[kept - 1])
+    profile.policy["max_seq_length"] = lengths[0] - 1
+    with pytest.raises(ValueError, match=rf"at least one row must fit \(got 300 rows, shortest {lengths[0]}, limit"):
+        train.short_traces(rows, tiny[1], profile)
+
+
 def test_sft_puts_the_loss_on_the_completion_only(profile, rows, tiny):
     policy, tokenizer = tiny
     trainer = train.sft_trainer(policy, tokenizer, data.sft_rows(rows, system_prompt="Show your work."), profile)

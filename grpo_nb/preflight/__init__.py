@@ -10,7 +10,7 @@
 | `rules`           | (called by `values`)                 | … and beside the others                                   |
 | `processes`       | (called by the others)               | how many processes fill a batch together                  |
 | `disk`            | `check_disk`, `largest_checkpoint`   | could the run go on from each checkpoint; do they fit     |
-| `columns`         | `read_rows`, `check_columns`, …      | are these rows, and is every column there in every row    |
+| `columns`         | `check_columns`, `check_truths`, …   | is every column there in every row, and can it be matched |
 | `prompts`         | `check_prompts`, `check_held_out`    | can each prompt be asked, and is none of them a test      |
 | `context_lengths` | `check_lengths`                      | does each prompt leave room for its completion            |
 | `signatures`      | `check_rewards`                      | does each reward name what TRL will hand it               |
@@ -20,7 +20,8 @@
 Rows count from 0 in every sentence: `rows[3]` shows what "row 3" is about.
 """
 
-from grpo_nb.preflight.columns import check_columns, check_filled, read_rows
+from grpo_nb.data.tables import read_rows
+from grpo_nb.preflight.columns import check_columns, check_filled, check_media, check_truths
 from grpo_nb.preflight.context_lengths import check_lengths
 from grpo_nb.preflight.disk import check_disk, largest_checkpoint
 from grpo_nb.preflight.dry_runs import dry_run

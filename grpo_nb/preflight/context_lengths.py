@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from grpo_nb import data
+
 TAG = re.compile(r"<[^<>\s]*>")  # may be one token
 WORD_OR_DIGIT = re.compile(r"[^\W\d_]+|\d")  # Qwen's tokenizer puts a word, and each digit, into a token of its own
 
@@ -49,11 +51,6 @@ def _at_least(rows: Sequence[dict], room: int) -> list[tuple[int, int]]:
 def _token_counter(tokenizer):
     """Count tokens as TRL will, of those prompts only that might not fit: a byte-level token is at least one byte."""
 
-    def render(prompts: list) -> list[str]:
-        if isinstance(prompts[0], str):
-            return prompts
-        return tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True)
-
     def count(rows: Sequence[dict], room: int) -> list[tuple[int, int]]:
         around: dict[tuple, int] = {}  # roles → bytes that the template adds
         suspects = []
@@ -62,14 +59,13 @@ def _token_counter(tokenizer):
             roles = () if isinstance(prompt, str) else tuple(turn["role"] for turn in prompt)
             if roles not in around:
                 bare = [{"role": role, "content": "x"} for role in roles]
-                around[roles] = len(render([bare])[0].encode()) if roles else 8  # a few special tokens
+                opened = {"tokenize": False, "add_generation_prompt": True}
+                # a few special tokens around text
+                around[roles] = len(tokenizer.apply_chat_template(bare, **opened).encode()) if roles else 8
             if around[roles] + sum(len(text.encode()) for text in _texts(prompt)) > room:
                 suspects.append(number)
-        if not suspects:
-            return []
-        texts = render([rows[number]["prompt"] for number in suspects])
-        ids = tokenizer(texts, add_special_tokens=isinstance(rows[0]["prompt"], str))["input_ids"]
-        return [(number, len(tokens)) for number, tokens in zip(suspects, ids, strict=True)]
+        asked = [{"prompt": rows[number]["prompt"]} for number in suspects]  # whatever else their rows hold
+        return list(zip(suspects, data.token_lengths(asked, tokenizer), strict=True))
 
     return count
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
-from grpo_nb import models
+from grpo_nb import data, models
 from grpo_nb.batchflow import arithmetic
 from grpo_nb.preflight import (
     columns,
@@ -41,11 +41,12 @@ def check(
         policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
         held_out: rows to evaluate on; none of them may be among the training rows.
     Returns: report: the batch numbers, `prompts`, `columns`, `optimizer_steps_per_epoch`, `repeated_prompts`,
-    `crlf_prompts`; with rewards `rewards_differ` (whether any of them distinguished the dry run's completions); with a
-    profile `checkpoints` and `checkpoint_mib`; with a policy `alive_share` and `advice`.
+    `crlf_prompts`; with rewards `rewards_differ` (whether any of them distinguished the dry run's completions) and
+    `text_answers` (truths that are no number); with a profile `checkpoints` and `checkpoint_mib`; with a policy
+    `alive_share` and `advice`.
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
-    rows = columns.read_rows(dataset)
+    rows = data.read_rows(dataset)
     report = check_settings(config, profile, has_eval_data=held_out is not None)
     from trl import GRPOConfig
 
@@ -107,11 +108,14 @@ def check_settings(
 def _check_rows(settings: dict, rows: Sequence[dict], rewards: Sequence[Callable], held_out) -> dict[str, int]:
     """Refuse rows that cannot be asked, scored or told from held-out ones, or fill no batch; report what is odd."""
     columns.check_columns(rows, ["prompt"], why="GRPO")
+    columns.check_media(rows)
+    truths = {}
     if rewards != ():
         signatures.check_rewards(rewards, rows)
+        truths = columns.check_truths(rows, rewards)
         values.check_weights(settings["reward_weights"], len(rewards))
-    oddities = prompts.check_prompts(rows)
+    oddities = prompts.check_prompts(rows) | truths
     if held_out is not None:
-        prompts.check_held_out(rows, columns.read_rows(held_out))
+        prompts.check_held_out(rows, data.read_rows(held_out))
     arithmetic.check_prompts_fill_a_batch(settings, len(rows), num_processes=processes.launched())
     return oddities

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from grpo_nb import data
+from grpo_nb.data import tables
 from grpo_nb.preflight import columns
 
 ROLES = ("system", "user", "assistant")
-OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
 OTHER_KEYS = {"from": "role", "value": "content", "text": "content"}
 
 
@@ -14,7 +15,7 @@ def check_prompts(rows: Sequence[dict]) -> dict[str, int]:
 
     Args:
         rows: with the column "prompt" in the first of them.
-    Returns: what is odd but legal: `repeated_prompts`, and `crlf_prompts` with Windows line ends.
+    Returns: what is odd but legal: `repeated_prompts` in their normal form, `crlf_prompts` with Windows line ends.
     Raises: ValueError naming the first such row.
     """
     is_text = isinstance(rows[0]["prompt"], str)
@@ -35,8 +36,9 @@ def check_prompts(rows: Sequence[dict]) -> dict[str, int]:
                 "Turn text into messages with templates.prompt_messages(text)."
             )
     questions = [question(row["prompt"]) for row in rows]
+    different = len({data.normal_form(text) for text in questions})
     return {
-        "repeated_prompts": len(questions) - len(set(questions)),
+        "repeated_prompts": len(questions) - different,
         "crlf_prompts": sum("\r\n" in text for text in questions),
     }
 
@@ -66,7 +68,7 @@ def _check_messages(messages: Sequence, number: int) -> None:
             raise _malformed(turn, number)
         role, content = turn["role"], turn["content"]
         if role not in ROLES:
-            near = OTHER_ROLES.get(str(role).lower(), "user")
+            near = tables.ROLES.get(str(role).lower(), "user")
             raise ValueError(
                 f"row {number}, column 'prompt', must use the roles {', '.join(ROLES)} (got {role!r}). "
                 f"Rename it, perhaps to {near!r}."
@@ -76,6 +78,8 @@ def _check_messages(messages: Sequence, number: int) -> None:
                 f"row {number}, column 'prompt', must have its system turn first (got it as turn {place + 1}). "
                 "Move it to the front."
             )
+        if isinstance(content, list | tuple):
+            raise _typed_parts(content, number, role)
         if not isinstance(content, str) or (role == "user" and not content.strip()):
             raise ValueError(
                 f"row {number}, column 'prompt', must have text in every turn (got the content {content!r} from the "
@@ -90,6 +94,19 @@ def _check_messages(messages: Sequence, number: int) -> None:
         )
 
 
+def _typed_parts(content: Sequence, number: int, role: str) -> ValueError:
+    """The refusal of content like [{"type": "text", "text": …}], which the template of a text policy cannot render."""
+    try:
+        tables.plain_text(content)
+        advice = 'Join them, "".join(part["text"] for part in content), or pass data.grpo_rows(data.as_rows(rows))'
+    except ValueError:
+        advice = "Drop the row: this policy reads text only"
+    return ValueError(
+        f"row {number}, column 'prompt', must have plain text in every turn (got typed parts "
+        f"{tables.short(list(content))} from the {role}). {advice}."
+    )
+
+
 def _malformed(turn, number: int) -> ValueError:
     """The refusal of a turn that is not {"role": …, "content": …}."""
     got = f"the keys {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else type(turn).__name__
@@ -101,7 +118,7 @@ def _malformed(turn, number: int) -> ValueError:
 
 
 def check_held_out(rows: Sequence[dict], held_out: Sequence[dict]) -> None:
-    """Refuse training prompts that are held-out questions too, whatever their case and white space.
+    """Refuse training prompts that are held-out questions too, in the normal form that `data.split_rows` knows.
 
     Args:
         rows: checked by `check_prompts`.
@@ -113,15 +130,12 @@ def check_held_out(rows: Sequence[dict], held_out: Sequence[dict]) -> None:
         check_prompts(held_out)
     except ValueError as error:
         raise ValueError(f"held-out {error}") from None
-    tests = {_normalised(row["prompt"]): number for number, row in reversed([*enumerate(held_out)])}
-    shared = [(number, tests[text]) for number, row in enumerate(rows) if (text := _normalised(row["prompt"])) in tests]
+    tests = {data.normal_form(question(row["prompt"])): number for number, row in reversed([*enumerate(held_out)])}
+    asked = [data.normal_form(question(row["prompt"])) for row in rows]
+    shared = [(number, tests[text]) for number, text in enumerate(asked) if text in tests]
     if shared:
         train, test = shared[0]
         raise ValueError(
             f"no held-out question may be trained on (got {len(shared)} of {len(rows)} prompts in both: row {train} is "
             f"held-out row {test}). Drop them with data.without_problems, then make the prompts."
         )
-
-
-def _normalised(prompt) -> str:
-    return " ".join(question(prompt).casefold().split())

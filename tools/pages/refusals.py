@@ -87,6 +87,7 @@ rows = {"train": rows, "test": held_out}
 rows = [row["prompt"] for row in rows]
 rows = [{"question": row["prompt"][1]["content"], "answer": row["answer"]} for row in rows]
 rows = [{"prompt": row["prompt"], "ground_truth": row["answer"]} for row in rows]
+rows = [{"prompt": row["prompt"], "reward_model": {"ground_truth": row["answer"]}} for row in rows]
 rows = rows[:5]
 rows[3]["prompt"] = None
 rows[3]["prompt"] = 42
@@ -96,6 +97,7 @@ rows[3]["prompt"] = []
 rows[3]["prompt"] = [{"from": "human", "value": "What is 12+34?"}]
 rows[3]["prompt"][1]["role"] = "human"
 rows[3]["prompt"][1]["content"] = None
+rows[3]["prompt"][1]["content"] = [{"type": "text", "text": "What is 12+34?"}]
 del rows[3]["prompt"][1]["content"]
 rows[3]["prompt"].append({"role": "assistant", "content": "46"})
 rows[3]["prompt"].pop()
@@ -106,7 +108,10 @@ rows[3]["prompt"][1]["content"] = "Tell me, please: " * 40
 rows[3]["prompt"] = held_out[0]["prompt"]
 rows[3]["answer"] = None
 rows[3]["answer"] = 46
+rows[3]["answer"] = ""
+rows[3]["answer"] = "12+34=46\n#### 46"
 for row in rows: row["completions"] = 8
+for row in rows: row["image"] = None
 """.strip().splitlines()
 
 INTRODUCTION = """
