@@ -13,6 +13,8 @@ from types import SimpleNamespace
 from grpo_nb import models
 from grpo_nb.runs import files
 
+MERGED, MERGED_IN_16_BITS = 1e-3, 0.1  # how far logits may be from the policy's, relative to their norm
+
 
 def save_adapter(policy, tokenizer, path: str | Path) -> Path:
     """Save the LoRA adapter and the tokenizer, nothing of the base but its name.
@@ -24,10 +26,7 @@ def save_adapter(policy, tokenizer, path: str | Path) -> Path:
         path: folder to write; an older one of that name is replaced.
     Raises: ValueError if the policy carries no adapter.
     """
-    if not hasattr(policy, "peft_config"):
-        raise ValueError(
-            f"the policy must carry a LoRA adapter (got {type(policy).__name__}). Use models.add_lora first."
-        )
+    _check_adapted(policy)
     path = Path(path).expanduser()
     with files.replacing(path) as draft:
         with _naming_no_folder(policy.get_base_model()):  # README.md is written from the base
@@ -59,6 +58,13 @@ def _public_name(name: str) -> str:
     """
     is_on_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name, re.ASCII) and not Path(name).is_dir()
     return name if is_on_hub else PureWindowsPath(name).name
+
+
+def _check_adapted(policy) -> None:
+    if not hasattr(policy, "peft_config"):
+        raise ValueError(
+            f"the policy must carry a LoRA adapter (got {type(policy).__name__}). Use models.add_lora first."
+        )
 
 
 def adapter_report(path: str | Path) -> SimpleNamespace:
@@ -130,11 +136,31 @@ def logp_change(policy, tokenizer, prompts: list[str], completions: list[str]) -
     return (with_adapter - without).abs().max().item()
 
 
-def load_adapter(base, path: str | Path):
-    """A saved adapter on top of its base, frozen, ready to generate."""
-    from peft import PeftModel
+def load_adapter(base, path: str | Path, *, is_trainable: bool = False):
+    """A saved adapter on top of its base, ready to generate: frozen, or `is_trainable`, to train it on.
 
-    return PeftModel.from_pretrained(base, str(path)).eval()
+    Args:
+        base: the model that it was trained on; the adapter is put into it.
+    Raises: ValueError if the adapter does not fit the base.
+    """
+    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+
+    saved, problem = load_peft_weights(str(path), device="cpu"), ""
+    try:
+        policy = PeftModel.from_pretrained(base, str(path), is_trainable=is_trainable).eval()
+        loaded = get_peft_model_state_dict(policy, save_embedding_layers=False)
+        missing = {name for name in loaded.keys() ^ saved.keys() if "lora_" in name}
+        problem = f"{len(missing)} tensors of one have no partner, first {min(missing)}" if missing else ""
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        problem = str(error).strip().splitlines()[1].strip()
+    if problem:
+        raise ValueError(
+            f"an adapter must go onto the base that it was trained on (got {problem}). Load that base anew; its name "
+            f"stands in {Path(path) / 'adapter_config.json'}."
+        )
+    return policy
 
 
 def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Path:
@@ -147,10 +173,10 @@ def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Pa
         path: folder to write.
         dtype: "bfloat16", "float16" or "float32" of the saved weights.
     Returns: path; `transformers.AutoModelForCausalLM.from_pretrained(path)` loads it.
+    Raises: ValueError if there is no adapter, or one that cannot be merged: of tied embeddings, on a quantized base, or
+        such that the merged model would compute something else.
     See: Hu et al. 2021, arXiv:2106.09685, section 4.1; `peft.LoraModel.merge_and_unload`.
     """
-    import copy
-
     import torch
 
     if dtype not in ("bfloat16", "float16", "float32"):
@@ -158,14 +184,43 @@ def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Pa
     is_unsloths = hasattr(policy, "save_pretrained_merged")
     if is_unsloths and dtype != "bfloat16":
         raise ValueError(f"Unsloth merges to 16 bit in the model's own type (got dtype={dtype!r}). Leave dtype out.")
+    _check_adapted(policy)
+    models.check_untied(policy)
     with files.replacing(Path(path)) as draft:
         if is_unsloths:
             policy.save_pretrained_merged(str(draft), tokenizer, save_method="merged_16bit")
         else:
-            merged = copy.deepcopy(policy).merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
-            merged.save_pretrained(draft)
+            _merged(policy).to(getattr(torch, dtype)).save_pretrained(draft)
             tokenizer.save_pretrained(draft)
     return Path(path)
+
+
+def _merged(policy):
+    """A copy of the whole model, the adapter folded into it; it computes what the policy does."""
+    import copy
+
+    import torch
+
+    if quantized := policy.get_model_status().quantization_backend:
+        raise ValueError(
+            f"an adapter must be merged into weights of 16 bits or more (got a base in {quantized}). Load the base "
+            "without quantization, and the adapter with export.load_adapter."
+        )
+    own = copy.deepcopy(policy).eval()
+    probe = torch.arange(min(64, own.config.get_text_config().vocab_size), device=policy.device)[None]
+    with torch.no_grad():
+        before = own.get_base_model()(probe).logits.float()
+        merged = own.merge_and_unload(safe_merge=True)
+        after = merged(probe).logits.float()
+    difference = ((after - before).norm() / before.norm()).item()
+    allowed = MERGED if merged.dtype.itemsize > 2 else MERGED_IN_16_BITS
+    if not difference <= allowed:
+        raise ValueError(
+            f"a merged model must compute what the policy does (got logits {difference:.2g} of their size apart; "
+            f"{allowed:g} would be rounding). Is the adapter switched on, and of nothing that the model uses twice? "
+            "It works unmerged: export.save_adapter and export.load_adapter."
+        )
+    return merged
 
 
 def load_merged(path: str | Path):

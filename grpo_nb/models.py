@@ -147,25 +147,94 @@ def add_lora(policy, profile: SimpleNamespace, *, seed: int = 0):
 
     Returns: a `peft.PeftModel` on a copy of the policy, which stays as it is (Unsloth adapts the policy itself); only
     the adapter is trainable, and it changes nothing yet (every `lora_B` is zero).
+    Raises: ValueError for an adapter that training would not change, or that adapts a tied embedding.
     See: Hu et al. 2021, arXiv:2106.09685.
     """
+    if not hasattr(policy, "peft_config"):
+        policy = _with_fresh_lora(policy, profile, seed)
+    check_trains(policy)
+    check_untied(policy)
+    return policy
+
+
+def _with_fresh_lora(policy, profile: SimpleNamespace, seed: int):
     if profile.policy["backend"] == "unsloth":
-        if hasattr(policy, "peft_config"):
-            return policy
         return _import_unsloth().FastLanguageModel.get_peft_model(policy, **unsloth_lora_kwargs(profile, seed=seed))
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
 
-    if isinstance(policy, PeftModel):
-        return policy
     own = own_copy(policy)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(own, LoraConfig(task_type="CAUSAL_LM", **profile.lora))
 
 
+def check_trains(policy) -> None:
+    """Raise ValueError, with the way to make it trainable, for a policy that no training step would change.
+
+    An adapter must be the one called "default": TRL's reference and the saved folder are made of that one.
+    """
+    from peft.tuners.tuners_utils import BaseTuner
+
+    if isinstance(getattr(policy, "base_model", None), BaseTuner):
+        _check_adapter_trains(policy, policy.get_model_status())
+    if not any(parameter.requires_grad for parameter in policy.parameters()):
+        raise ValueError(
+            f"some tensor of the policy must be trainable (got {type(policy).__name__} with every one frozen). "
+            "Call policy.requires_grad_(True), or take an adapter from models.add_lora."
+        )
+
+
+def _check_adapter_trains(policy, state) -> None:
+    """`state`: PEFT's `get_model_status()`."""
+    loaded = "export.load_adapter(base, folder, is_trainable=True)"
+    back = "policy.set_adapter('default')"
+    troubles = [  # (is so, what arrived, what to do)
+        (state.enabled is not True, "that is disabled", "Call policy.enable_adapter_layers()."),
+        (bool(state.merged_adapters), "that is merged into its base", "Call policy.unmerge_adapter()."),
+        (
+            "default" not in policy.peft_config,
+            f"called {', '.join(policy.peft_config)}",
+            f"Call policy.save_pretrained(path), then {loaded} with the folder that is there.",
+        ),
+        (state.active_adapters != ["default"], f"beside the active {state.active_adapters}", f"Call {back}."),
+        (not state.requires_grad.get("default"), "that is frozen", f"Load it with {loaded}, or call {back}."),
+    ]
+    for is_so, got, advice in troubles:
+        if is_so:
+            raise ValueError(f"training must change the adapter called default (got one {got}). {advice}")
+
+
+def check_untied(policy) -> None:
+    """Raise ValueError if an adapter changes the embedding or the head of a model in which both are one tensor.
+
+    Single tokens (`trainable_token_indices` of the embedding) PEFT adapts in both alike.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
+
+    base = policy.get_base_model()
+    ends = [base.get_input_embeddings(), base.get_output_embeddings()]
+    is_adapted = any(isinstance(end, BaseTunerLayer | AuxiliaryTrainingWrapper) for end in ends)
+    if is_adapted and not all(isinstance(end, TrainableTokensWrapper) for end in ends):
+        refuse_tied(["lm_head", "embed_tokens"], is_tied=base.config.get_text_config().tie_word_embeddings)
+
+
+def refuse_tied(adapted: list[str], *, is_tied: bool) -> None:
+    """Raise ValueError if any of these modules, ends of a model, are adapted though they are tied.
+
+    See: https://github.com/huggingface/peft/issues/2018.
+    """
+    if adapted and is_tied:
+        raise ValueError(
+            "where embedding and head are one tensor (tie_word_embeddings) neither may be adapted, for what is meant "
+            f"for one would be merged into both (got an adapter of {' or '.join(adapted)}). Leave them out of "
+            "target_modules and modules_to_save; what is trained already works unmerged: export.load_adapter."
+        )
+
+
 def own_copy(policy):
-    """A copy that can be trained while the original stays as it is.
+    """A copy that can be trained while the original stays as it is; what is frozen there is frozen here.
 
     Not `copy.deepcopy`: a trainer binds `forward` to its model, and a deep copy would go on calling the original's.
     """
@@ -174,6 +243,8 @@ def own_copy(policy):
     with torch.random.fork_rng():
         own = type(policy)(copy.deepcopy(policy.config))
     own.load_state_dict(policy.state_dict())
+    for parameter, original in zip(own.parameters(), policy.parameters(), strict=True):
+        parameter.requires_grad_(original.requires_grad)
     own.generation_config = copy.deepcopy(policy.generation_config)
     return own
 

@@ -33,7 +33,8 @@ def sft_trainer(
 ):
     """TRL's `SFTTrainer` on prompt/completion rows: the loss falls on completion tokens only.
 
-    A policy built from nothing trains all its weights; a GPU profile's checkpoint trains its LoRA adapter.
+    A policy built from nothing trains all its weights but those that are frozen; a GPU profile's checkpoint, and any
+    policy that carries a LoRA adapter, trains the adapter.
 
     Args:
         rows: from `data.sft_rows`.
@@ -49,7 +50,9 @@ def sft_trainer(
     from trl import SFTConfig, SFTTrainer
 
     is_unsloths = profile.policy["backend"] == "unsloth"
-    policy = models.add_lora(policy, profile, seed=seed) if is_unsloths else models.own_copy(policy)
+    has_adapter = is_unsloths or hasattr(policy, "peft_config")
+    policy = models.add_lora(policy, profile, seed=seed) if has_adapter else models.own_copy(policy)
+    models.check_trains(policy)
     trainer = SFTTrainer(
         model=policy,
         args=SFTConfig(**_arguments(config, _trainer_dir(profile, "sft", run))),
@@ -92,11 +95,12 @@ def grpo_trainer(
             decides for some guards only; a `guards.Watch` has limits of its own.
         changes: settings of `GRPOConfig` that differ from the profile's.
     Returns: `trl.GRPOTrainer`; `resume_or_start(trainer)` trains, `trainer.model` is the PEFT model.
-    Raises: ValueError from `preflight`.
+    Raises: ValueError from `preflight`, for an adapter that cannot train, and for a loss that cannot.
     """
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
-    report = preflight.check(config, rows, rewards, profile, tokenizer=tokenizer)
+    # Whether embedding and head are tied `add_lora` sees; what the profile names is perhaps another policy.
+    report = preflight.check(config, rows, rewards, profile, tokenizer=tokenizer, is_tied=False)
     trainer_class = _grpo_class(profile, loss)
     from datasets import Dataset
     from trl import GRPOConfig
@@ -106,9 +110,8 @@ def grpo_trainer(
     args = GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", run)))
     if loss is not None:
         package_loss.check_loss(loss, args)
-    policy = models.add_lora(policy, profile, seed=seed)
     trainer = trainer_class(
-        model=policy,
+        model=models.add_lora(policy, profile, seed=seed),
         reward_funcs=watch.rewards(rewards),
         args=args,
         train_dataset=Dataset.from_list(list(rows)),

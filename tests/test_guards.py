@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import random
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -517,6 +518,130 @@ def test_a_reward_models_infinity_is_found_in_the_log():
             callback.on_log(ARGS, SimpleNamespace(global_step=1), None, logs=grpo_log(reward), model=MODEL)
 
 
+def test_a_loss_that_is_not_finite_is_found_where_its_gradients_are_finite():
+    for loss in (NAN, INF, -INF):
+        messages, watch = read_logs([grpo_log(), grpo_log(loss=loss)])
+        assert list(messages) == [2] and f"step 2: the loss must be finite (got loss = {loss} from" in messages[2]
+        assert watch.counts["loss"] == 1
+    _, watch = read_logs([grpo_log(loss=NAN)] * 3, {"loss": "skip"})
+    assert watch.counts["loss"] == 3
+
+
+def test_a_loss_of_nan_in_an_update_that_was_left_out_is_no_news():
+    """Its gradient was NaN: found before, and left out by the guard, or by the scaler of fp16."""
+    watch, model = guards.Watch({"gradients": "skip"}), torch.nn.Linear(2, 1)
+    gradients, callback = made(watch, [check])
+    state, args = SimpleNamespace(global_step=1, log_history=[]), ARGS
+    for one in (gradients, callback):
+        one.on_train_begin(args, state, None, model=model)
+    (model(torch.ones(1, 2)) * NAN).sum().backward()
+    gradients.on_pre_optimizer_step(args, state, None, model=model)
+    callback.on_log(args, state, None, logs=grpo_log(loss=NAN), model=MODEL)
+    assert watch.counts == dict.fromkeys(guards.POLICIES, 0) | {"gradients": 1}
+    with pytest.raises(ValueError, match="the loss must be finite"):
+        callback.on_log(args, state, None, logs=grpo_log(loss=NAN), model=MODEL)
+    gradients.on_stop()
+
+
+# --- Law: whether anything moves, with real optimizers
+
+
+def drive(loss_of, optimizer_of, *, dtype=torch.float32, rate=lambda step: 1.0, policy="stop", steps=8, deepspeed=None):
+    """Train two weights and a bias with all the guards, in the order of `Trainer`: clip, guards, step, schedule, log.
+
+    Returns: the watch; the step in which it stopped and its message, or (None, "").
+    """
+    model, watch = torch.nn.Linear(2, 1).to(dtype), guards.Watch(policy)
+    torch.nn.init.constant_(model.weight, 1.0)
+    optimizer = optimizer_of(model)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    state, control = SimpleNamespace(global_step=0, log_history=[]), SimpleNamespace(should_log=True)
+    around = {"model": model, "optimizer": optimizer}
+    given, callbacks = SimpleNamespace(**vars(ARGS), deepspeed=deepspeed), watch.callbacks([check])
+
+    def tell(event, **more):
+        for callback in callbacks:
+            getattr(callback, event)(given, state, control, **around, **more)
+
+    tell("on_train_begin")
+    for step in range(1, steps + 1):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        tell("on_pre_optimizer_step")
+        optimizer.step()
+        schedule.step()
+        state.global_step = step
+        try:
+            tell("on_step_end")
+            tell("on_log", logs=grpo_log(std=1.0 + step))
+        except ValueError as stop:
+            return watch, (step, str(stop))
+    return watch, (None, "")
+
+
+def everything(model, step):
+    return model(torch.ones(3, 2, dtype=model.weight.dtype)).sum()
+
+
+def adam(learning_rate, **settings):
+    return lambda model: torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0, **settings)
+
+
+@pytest.mark.parametrize(
+    ("optimizer_of", "options", "cause"),
+    [
+        (adam(1e-6), {"dtype": torch.bfloat16}, "rounds away in bfloat16"),
+        (adam(1e-12), {}, "rounds away in float32"),
+        (adam(1e-3), {"rate": lambda step: 0.0}, r"the learning rate is 0\). Look at learning_rate, lr_sch"),
+        (lambda model: adam(1e-3)(torch.nn.Linear(2, 1)), {}, r"the optimizer holds none of them\). Adapt and unfreeze"),
+    ],
+    ids=["bf16", "tiny", "zero", "others"],
+)
+def test_updates_that_change_no_bit_are_stopped(optimizer_of, options, cause):
+    """A weight of 1 in float32 moves by 2⁻²⁴ at least, in bfloat16 by 2⁻⁸: less is rounded away."""
+    _, (step, message) = drive(everything, optimizer_of, **options)
+    assert step == 4, "one update whose norm is compared, three with a copy"
+    assert "step 4: an update with a gradient must move something (got 2 trainable tensors of which no bit" in message
+    assert re.search(cause, message)
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "optimizer_of", "options"),
+    [
+        (everything, adam(1e-3), {}),
+        (everything, adam(1e-3), {"rate": lambda step: min(step, 4) / 4}),  # warm-up from 0
+        (everything, adam(1e-3), {"rate": lambda step: float(step % 4 == 3)}),  # moves in every fourth update only
+        (everything, adam(1e-2), {"dtype": torch.bfloat16}),
+        (lambda model, step: 0.0 * everything(model, step), adam(1e-3), {"policy": {"zero_gradient": "skip"}}),
+        (lambda model, step: NAN * everything(model, step), adam(1e-3), {"policy": {"gradients": "skip"}}),
+        (lambda model, step: model.bias.sum() * 1e-6, adam(1e-7), {}),  # one element of one tensor, below the norm's bits
+        (everything, adam(1e-12), {"steps": 3}),
+        (everything, adam(1e-12), {"deepspeed": {"stage": 1}}),  # the optimizer has weights of its own
+    ],
+    ids="plain warm-up seldom bf16 dead nan sparse short deepspeed".split(),
+)
+def test_a_run_that_moves_at_times_or_has_no_gradient_is_left_alone(loss_of, optimizer_of, options):
+    watch, (step, message) = drive(loss_of, optimizer_of, **options)
+    assert not watch.counts["movement"] and not message
+
+
+def test_updates_that_change_nothing_are_counted_under_skip():
+    watch, (step, _) = drive(everything, adam(1e-12), policy="skip", steps=11)
+    assert step is None and watch.counts["movement"] == 3
+    assert "movement 3 times" in watch.report()
+
+
+@pytest.mark.parametrize("policy", guards.watch.CHOICES)
+def test_a_policy_that_nothing_trains_is_stopped_before_the_first_step(policy, small):
+    """Frozen after the trainer was made; with some tensors frozen there is something to train."""
+    trainer = sft_trainer(guards.Watch(policy), small, Recorder(), max_steps=1)
+    trainer.model.lm_head.requires_grad_(False)
+    trainer.train()
+    trainer.model.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"some tensor of the policy must be trainable \(got Qwen3ForCausalLM with eve"):
+        trainer.train()
+
+
 # --- Oracle: inside TRL's trainers
 
 
@@ -832,6 +957,13 @@ def test_a_constant_reward_stops_the_trainer_at_step_three(small):
     with pytest.raises(ValueError, match=r"step 3: the reward must differ .*got the constant 0.25 .*; flat 0.25\)"):
         trainer.train()
     assert trainer.state.global_step == 3
+
+
+def test_an_optimizer_of_other_tensors_stops_the_trainer_at_step_four(small):
+    trainer = grpo_trainer(guards.Watch({"truncation": "skip"}), [check], small, Recorder(), max_steps=6)
+    trainer.optimizer = torch.optim.AdamW(models.own_copy(small[0]).parameters(), lr=1e-3)
+    with pytest.raises(ValueError, match=r"step 4: an update .* 28 trainable tensors .* the optimizer holds none of them"):
+        trainer.train()
 
 
 def test_groups_without_difference_stop_the_trainer_at_step_three(small):

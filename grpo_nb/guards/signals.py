@@ -53,7 +53,7 @@ class Streak:
 
 
 class Signals(callbacks.Callback):
-    """Read each training log: constant reward, zero gradient, entropy at ln V, everything truncated.
+    """Read each training log: constant reward, zero gradient, entropy at ln V, everything truncated, a loss of NaN.
 
     Added after the writer of the metrics, so that a step's line is on the disk before it stops the run. A run that
     resumes reads the logs of its first part again.
@@ -90,7 +90,7 @@ class Signals(callbacks.Callback):
         self._note(args, state.global_step, logs, model)
         if _tells_of_completions(logs):
             findings += [*self._constant(logs), *self._truncation(args), *self._entropy(logs)]
-        findings += [*self._reward_model(logs), *self._gradient(logs)]
+        findings += [*self._reward_model(logs), *self._loss(logs), *self._gradient(logs)]
         stops = []
         for guard, message in findings:
             self.watch.counts[guard] += 1
@@ -135,6 +135,16 @@ class Signals(callbacks.Callback):
                 "rewards",
                 f"a batch must have a reward, within ±{self.watch.max_reward:g} (got {reward}). "
                 "Look at the reward model's scores: rewards/<name>/mean in the log.",
+            )
+
+    def _loss(self, logs: dict):
+        spoiled, self.gradients.is_spoiled = self.gradients.is_spoiled, False
+        if not spoiled and not math.isfinite(logs["loss"]):
+            yield (
+                "loss",
+                f"the loss must be finite (got loss = {logs['loss']} from finite gradients, which were applied). "
+                "What is logged is not what trains: look for a term that has no gradient, or for one that hides NaN "
+                "from it, such as torch.where or nan_to_num.",
             )
 
     def _constant(self, logs: dict):

@@ -24,6 +24,8 @@ class Gradients(callbacks.Callback):
     def __init__(self, watch):
         self.watch, self.handles, self.largest, self.zero = watch, [], {}, signals.Streak()
         self.left_out = 0  # updates in a row, by the scaler
+        self.applied = 0.0  # the largest |gradient| of the newest update; 0 if it is left out
+        self.is_spoiled = False  # whether one since the last log was not finite
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self._let_go()
@@ -42,6 +44,8 @@ class Gradients(callbacks.Callback):
     def on_pre_optimizer_step(self, args, state, control, model=None, optimizer=None, **kwargs):
         largest = self._taken()
         bad = [name for name, value in largest.items() if not math.isfinite(value)]
+        self.applied = 0.0 if bad else max(largest.values(), default=0.0)
+        self.is_spoiled |= bool(bad)
         if not bad:
             if largest:
                 self.zero.see(not any(largest.values()))

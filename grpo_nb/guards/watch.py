@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from grpo_nb.guards import scores, signals, updates
+from grpo_nb.guards import movement, scores, signals, updates
 from grpo_nb.rewards import contract
 from grpo_nb.runs import callbacks
 
@@ -10,6 +10,8 @@ POLICIES = {
     "rewards": "stop",
     "gradients": "stop",
     "weights": "stop",
+    "movement": "stop",
+    "loss": "stop",
     "zero_gradient": "stop",
     "entropy": "stop",
     "truncation": "stop",
@@ -55,7 +57,8 @@ class Watch:
         """
         gradients = updates.Gradients(self)
         flags = {"rewards_differ": differ, "has_reward_models": _has_models(rewards)}
-        return [updates.Weights(self), gradients, signals.Signals(self, gradients, **flags)]
+        watching = [weights := updates.Weights(self), gradients, signals.Signals(self, gradients, **flags)]
+        return [*watching, movement.Movement(self, weights, gradients)]
 
     def found(self, guard: str, message: str, *, times: int = 1, always: bool = False) -> None:
         """Count a finding, and raise it if the guard's policy is "stop" or if it must `always` stop."""

@@ -1,4 +1,8 @@
-"""The self-test: log-probs, entropies and gradients of a few real rows, by TRL's own method and by ours."""
+"""The self-test: log-probs and entropies of a few real rows, by TRL's own method and by ours, and gradients.
+
+Gradients are compared on completions that the policy would not write (`with_other_tokens`): the gradient of a token that
+it is nearly sure of is the difference of two nearly equal vectors, and all that is left of it may be rounding.
+"""
 
 from collections.abc import Callable
 
@@ -30,15 +34,19 @@ def check(plug, model, input_ids: Tensor, attention_mask: Tensor, width: int) ->
     scored = batch[1][:, -width:].bool()
     if not scored.any():
         return False
-    compared = _compared(model)
+    compared, has_bonus = _compared(model), plug.trainer._entropy_bonus_enabled
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    others = (with_other_tokens(batch[0], width, vocabulary), *batch[1:])
+    found = []
     with disable_gradient_checkpointing(model, plug.trainer.args.gradient_checkpointing_kwargs):
-        theirs, ours = (
-            _results(method, compared, entropy_trains=plug.trainer._entropy_bonus_enabled)
-            for method in (
-                lambda: plug.own(model, *batch, compute_entropy=True),
-                lambda: plug.part(model, *batch, True, worth=float("inf")),
-            )
-        )
+        for method in (
+            lambda *inputs: plug.own(model, *inputs, compute_entropy=True),
+            lambda *inputs: plug.part(model, *inputs, True, worth=float("inf")),
+        ):
+            values = [x.detach() for x in _values(method, batch)]
+            gradients = _gradients(_values(method, others), compared, entropy_trains=has_bonus)
+            found.append((*values, gradients))
+    theirs, ours = found
     in_16_bits = plug.trainer.accelerator.mixed_precision != "no" or any(p.element_size() < 4 for p in compared)
     nats, share = ALLOWED_IN_16_BITS if in_16_bits else ALLOWED
     for name, a, b in zip(("log-probs", "entropies"), ours[:2], theirs[:2], strict=True):
@@ -64,19 +72,29 @@ def _compared(model) -> list[Tensor]:
     return trained[: max(1, int((sizes <= LARGEST).sum()))]
 
 
-def _results(
-    method: Callable[[], tuple], compared: list[Tensor], *, entropy_trains: bool
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """(log-probs, entropies, gradients of a sum that weighs every value that trains differently)."""
-    device = compared[0].device
+def with_other_tokens(input_ids: Tensor, width: int, vocabulary: int) -> Tensor:
+    """The rows with completions that begin alike where theirs do, of tokens from the vocabulary's other end.
+
+    >>> with_other_tokens(torch.tensor([[5, 6, 1, 2], [5, 6, 1, 3]]), 2, 10).tolist()
+    [[5, 6, 8, 7], [5, 6, 8, 6]]
+    """
+    return torch.cat([input_ids[:, :-width], vocabulary - 1 - input_ids[:, -width:]], dim=1)
+
+
+def _values(method: Callable[..., tuple], batch: tuple) -> tuple[Tensor, Tensor]:
+    """(log-probs, entropies), made of the random numbers that come next, which stay where they were."""
+    device = batch[0].device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        logps, entropies = method()[:2]
+        return method(*batch)[:2]
+
+
+def _gradients(values: tuple[Tensor, Tensor], compared: list[Tensor], *, entropy_trains: bool) -> tuple[Tensor, ...]:
+    """Of a sum that weighs every value that trains differently."""
     total = sum(
-        (values * torch.arange(values.numel(), device=device).cos().view_as(values)).sum()
-        for values in ((logps, entropies) if entropy_trains else (logps,))
+        (x * torch.arange(x.numel(), device=x.device).cos().view_as(x)).sum()
+        for x in (values if entropy_trains else values[:1])
     )
-    gradients = torch.autograd.grad(total, compared, allow_unused=True, materialize_grads=True)
-    return logps.detach(), entropies.detach(), gradients
+    return torch.autograd.grad(total, compared, allow_unused=True, materialize_grads=True)
 
 
 def _distance(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:

@@ -128,6 +128,11 @@ def logit_of(model, temperature: float) -> Logit:
     return Logit(temperature, softcap, 1.0 if scale is None else scale)
 
 
+def _home(model) -> str:
+    """The module that a model's forward pass comes from: Unsloth leaves the class, and puts its own function there."""
+    return type(model).forward.__module__
+
+
 TRLS_OWN = "train with TRL's own trainer (profile.kernels = {})."
 
 
@@ -149,6 +154,16 @@ def check_trainer(trainer) -> None:
         raise ValueError(
             "the linear head needs the whole model in one process, uncompiled (got FSDP, DeepSpeed, torch_compile or "
             f"{args.world_size} processes with {args.n_gpu} cards). Train on one, or {TRLS_OWN}"
+        )
+    if patched := [kind for kind in map(_home, (trainer.model, inner_model(trainer.model))) if kind.startswith("unsloth")]:
+        raise ValueError(
+            f"one engine must train a model (got one whose passes are those of {patched[0]}). Load it with transformers, "
+            "or train with Unsloth's own trainer (profile.kernels = {})."
+        )
+    if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
+        raise ValueError(
+            "some tensor of the model must be trainable (got one with every tensor frozen). Load an adapter with "
+            "is_trainable=True, or call requires_grad_(True) on the model."
         )
     if any(config.is_prompt_learning for config in getattr(trainer.model, "peft_config", {}).values()):
         raise ValueError(

@@ -14,6 +14,7 @@ from grpo_nb.preflight import (
     keys,
     processes,
     prompts,
+    rules,
     signatures,
     values,
 )
@@ -29,6 +30,7 @@ def check(
     tokenizer=None,
     policy=None,
     held_out: Sequence[dict] | None = None,
+    is_tied: bool | None = None,
 ) -> dict:
     """Everything about a GRPO run that can be checked in milliseconds and without a model; more, the more is given.
 
@@ -40,6 +42,7 @@ def check(
         tokenizer: counts the prompts' tokens exactly.
         policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
         held_out: rows to evaluate on; none of them may be among the training rows.
+        is_tied: whether the policy's head is its embedding; None: as in the policy that the profile names.
     Returns: report: the batch numbers, `prompts`, `columns`, `optimizer_steps_per_epoch`, `repeated_prompts`,
     `crlf_prompts`; with rewards `rewards_differ` (whether any of them distinguished the dry run's completions) and
     `text_answers` (truths that are no number); with a profile `checkpoints` and `checkpoint_mib`; with a policy
@@ -47,7 +50,7 @@ def check(
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
     rows = data.read_rows(dataset)
-    report = check_settings(config, profile, has_eval_data=held_out is not None)
+    report = check_settings(config, profile, has_eval_data=held_out is not None, is_tied=is_tied)
     from trl import GRPOConfig
 
     settings = keys.completed(config, GRPOConfig)
@@ -80,7 +83,12 @@ def check_sft(config: dict, rows: Sequence[dict], profile: SimpleNamespace) -> N
 
 
 def check_settings(
-    config: dict, profile: SimpleNamespace | None = None, *, stage: str = "grpo", has_eval_data: bool = False
+    config: dict,
+    profile: SimpleNamespace | None = None,
+    *,
+    stage: str = "grpo",
+    has_eval_data: bool = False,
+    is_tied: bool | None = None,
 ) -> dict[str, int]:
     """The settings of a run alone, before there are rows.
 
@@ -88,6 +96,7 @@ def check_settings(
         profile: for the context length; None skips that.
         stage: "sft" or "grpo": whose settings.
         has_eval_data: whether the trainer will have rows to evaluate on.
+        is_tied: as in `check`.
     Returns: GRPO's batch numbers.
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
@@ -102,6 +111,9 @@ def check_settings(
     numbers = arithmetic.batch_numbers(config, num_processes=many) if stage == "grpo" else {}
     values.check_values(config, config_class, context=context, has_eval_data=has_eval_data)
     disk.check_cuts(config, config_class)
+    if profile is not None and stage == "grpo":
+        rules.check_engine(profile)
+        rules.check_adapter(profile, is_tied=is_tied)
     return numbers
 
 

@@ -1,8 +1,11 @@
 """Values beside each other and beside this package: what is legal alone, and still cannot be meant."""
 
 import importlib.util
+import re
 from collections.abc import Callable
 
+from grpo_nb import models
+from grpo_nb.memory import decoders
 from grpo_nb.preflight import processes
 
 MODE, LOW, HIGH = (f"vllm_importance_sampling_{name}" for name in ("mode", "clip_min", "clip_max"))
@@ -71,6 +74,7 @@ RULES: list[tuple[Callable[[dict], bool], str, tuple, str]] = [
         f"Try {MODE} = 'token_truncate'",
     ),
 ]
+ENDS = ("embed_tokens", "lm_head")  # of a model; in a tied one they are one tensor
 # Without data to evaluate on, these must be as here.
 NO_EVALUATION = {"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False}
 
@@ -90,6 +94,43 @@ def check_together(full: dict, *, has_eval_data: bool) -> None:
         if is_broken(full):
             raise ValueError(f"{must} (got {', '.join(f'{key} = {full[key]!r}' for key in keys)}). {advice}.")
     _check_evaluation(full, has_eval_data)
+
+
+def check_engine(profile) -> None:
+    """Refuse the package's trainer beside Unsloth, which puts passes of its own into the model and trains them."""
+    if profile.policy["backend"] == "unsloth" and (on := sorted(k for k, is_on in profile.kernels.items() if is_on)):
+        raise ValueError(
+            f"one engine must train the policy, and this one is Unsloth's (got profile.kernels with {', '.join(on)}). "
+            "Try profile.kernels = {}."
+        )
+
+
+def check_adapter(profile, *, is_tied: bool | None = None) -> None:
+    """Refuse an adapter that could not train, or that could not be merged.
+
+    Args:
+        is_tied: whether the policy's head is its embedding; None: as in the policy that the profile names.
+    """
+    lora = profile.lora
+    if lora.get("inference_mode"):
+        raise ValueError(
+            f"an adapter must be trainable (got inference_mode = {lora['inference_mode']!r}, which freezes it). "
+            "Leave inference_mode out of profile.lora."
+        )
+    if is_tied is None:
+        name = profile.policy.get("model_name", "").split("/")[-1]
+        published = decoders.MODELS.get(name, {}).get("tie_word_embeddings", False)  # unknown: `models.add_lora` looks
+        is_tied = published if profile.policy["backend"] == "unsloth" else True
+    named = [lora.get(key) or () for key in ("target_modules", "modules_to_save", "target_parameters")]
+    if not lora.get("exclude_modules"):  # else PEFT knows, and `models.add_lora` looks
+        models.refuse_tied([end for end in ENDS if any(_names(kind, end) for kind in named)], is_tied=is_tied)
+
+
+def _names(modules: str | list[str], end: str) -> bool:
+    """Whether PEFT would find a module there: a text is a pattern of its whole path, a list has ends of paths."""
+    if isinstance(modules, str):
+        return any(re.fullmatch(modules, path) for path in (end, f"model.{end}"))
+    return any(name.removesuffix(".weight").split(".")[-1] == end for name in modules)
 
 
 def _check_evaluation(full: dict, has_eval_data: bool) -> None:
