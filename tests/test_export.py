@@ -129,6 +129,101 @@ def test_merged_weights_are_the_policy_up_to_rounding(adapted, tmp_path, dtype, 
     )
 
 
+ADAPTERS = {
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "biases": {"bias": "all"},
+    "patterns": {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"v_proj": 3}},
+    "one layer": {"layers_to_transform": [0]},
+    "norm": {"modules_to_save": ["norm"]},
+    "tokens": {"trainable_token_indices": [5, 6]},
+}
+
+
+@pytest.mark.parametrize("changes", ADAPTERS.values(), ids=ADAPTERS)
+def test_any_other_adapter_is_saved_loaded_and_merged_as_it_is(changes, profile, tiny, tmp_path):
+    policy, tokenizer = tiny
+    profile.lora.update(changes)
+    adapted = moved(models.add_lora(policy, profile)).eval()
+    found = [
+        adapted,
+        export.load_adapter(models.own_copy(policy), export.save_adapter(adapted, tokenizer, tmp_path / "a")),
+    ]
+    found.append(export.load_merged(export.merge(adapted, tokenizer, tmp_path / "merged", dtype="float32")))
+    logits = [model(torch.arange(40)[None]).logits for model in found]
+    assert torch.equal(logits[0], logits[1])
+    torch.testing.assert_close(logits[0], logits[2], atol=1e-4, rtol=1e-4)
+
+
+def moved(policy):
+    """The policy with each trainable tensor changed, as training would."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in policy.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return policy
+
+
+def test_a_loaded_adapter_can_be_trained_on(adapted, tiny, profile, tmp_path):
+    """Frozen it is refused; trainable it moves in one step, its base does not."""
+    policy, tokenizer = adapted
+    path, base = export.save_adapter(policy, tokenizer, tmp_path / "adapter"), tiny[0]
+    with pytest.raises(ValueError, match=r"that is frozen\). Load it with export.load_adapter\(base, folder, is_tra"):
+        models.add_lora(export.load_adapter(models.own_copy(base), path), profile)
+    again = models.add_lora(export.load_adapter(models.own_copy(base), path, is_trainable=True), profile)
+    trained = [parameter for parameter in again.parameters() if parameter.requires_grad]
+    before = export.completion_logps(again, tokenizer, PROMPTS, COMPLETIONS)
+    again(torch.arange(40)[None]).logits.log_softmax(-1)[..., 0].sum().backward()
+    torch.optim.SGD(trained, lr=0.1).step()
+    assert len(trained) == 28 and (export.completion_logps(again, tokenizer, PROMPTS, COMPLETIONS) != before).all()
+    with again.disable_adapter():
+        without = export.completion_logps(again, tokenizer, PROMPTS, COMPLETIONS)
+    torch.testing.assert_close(without, export.completion_logps(base, tokenizer, PROMPTS, COMPLETIONS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "got"),
+    [
+        ({"num_hidden_layers": 3}, r"14 tensors of one have no partner, first \S+layers.2.mlp.down_proj.lora_A"),
+        ({"num_hidden_layers": 1}, r"14 tensors of one have no partner, first \S+layers.1.mlp.down_proj.lora_A"),
+        ({"hidden_size": 512}, "size mismatch for"),
+        ({"intermediate_size": 256}, "size mismatch for"),
+    ],
+    ids=["more layers", "fewer layers", "wider", "narrower"],
+)
+def test_an_adapter_of_another_base_is_refused(changes, got, adapted, profile, tmp_path):
+    path = export.save_adapter(*adapted, tmp_path / "adapter")
+    stranger = models.tiny_policy({**profile.policy, **changes}, adapted[1])
+    with pytest.raises(ValueError, match=rf"onto the base that it was trained on \(got {got}"):
+        export.load_adapter(stranger, path)
+
+
+@pytest.mark.parametrize("end", ["lm_head", "embed_tokens"])
+def test_a_merge_that_would_be_another_model_is_refused(end, tiny, tmp_path):
+    """The embedding is the head: merged, a change of one is one of both. Unmerged the adapter works."""
+    import peft
+
+    policy, tokenizer = tiny
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", end])
+    with pytest.warns(UserWarning, match="tie_word_embeddings=True"):
+        adapted = moved(peft.get_peft_model(models.own_copy(policy), config)).eval()
+    with pytest.raises(ValueError, match="works unmerged: export.load_adapter"):
+        export.merge(adapted, tokenizer, tmp_path / "merged")
+    path = export.save_adapter(adapted, tokenizer, tmp_path / "adapter")
+    again = export.load_adapter(models.own_copy(policy), path)
+    assert torch.equal(again(torch.arange(40)[None]).logits, adapted(torch.arange(40)[None]).logits)
+    adapted.config.tie_word_embeddings = False  # what no rule knows, the numbers tell
+    with pytest.raises(ValueError, match=r"must compute what the policy does \(got logits \S+ of their size apart"):
+        export.merge(adapted, tokenizer, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_an_adapter_that_is_switched_off_is_not_merged(adapted, tmp_path):
+    policy, tokenizer = adapted
+    with policy.disable_adapter(), pytest.raises(ValueError, match="Is the adapter switched on"):
+        export.merge(policy, tokenizer, tmp_path / "merged")
+
+
 def test_merged_in_full_precision_writes_the_same_greedy_text(adapted, tmp_path):
     policy, tokenizer = adapted
     rows = [{"prompt": templates.prompt_messages(f"What is {n}+1?", "Add.")} for n in range(8)]
@@ -140,6 +235,8 @@ def test_merged_in_full_precision_writes_the_same_greedy_text(adapted, tmp_path)
 def test_what_cannot_be_exported_is_refused(tiny, adapted, tmp_path):
     with pytest.raises(ValueError, match="must carry a LoRA adapter"):
         export.save_adapter(models.tiny_policy(models_profile(), tiny[1]), tiny[1], tmp_path / "adapter")
+    with pytest.raises(ValueError, match="must carry a LoRA adapter"):
+        export.merge(tiny[0], tiny[1], tmp_path / "merged")
     with pytest.raises(ValueError, match="dtype must be bfloat16, float16 or float32"):
         export.merge(*adapted, tmp_path / "merged", dtype="int4")
     with pytest.raises(FileNotFoundError, match="must hold adapter_model.safetensors"):

@@ -593,7 +593,11 @@ def adam(learning_rate, **settings):
         (adam(1e-6), {"dtype": torch.bfloat16}, "rounds away in bfloat16"),
         (adam(1e-12), {}, "rounds away in float32"),
         (adam(1e-3), {"rate": lambda step: 0.0}, r"the learning rate is 0\). Look at learning_rate, lr_sch"),
-        (lambda model: adam(1e-3)(torch.nn.Linear(2, 1)), {}, r"the optimizer holds none of them\). Adapt and unfreeze"),
+        (
+            lambda model: adam(1e-3)(torch.nn.Linear(2, 1)),
+            {},
+            r"the optimizer holds none of them\). Adapt and unfreeze",
+        ),
     ],
     ids=["bf16", "tiny", "zero", "others"],
 )
@@ -614,7 +618,11 @@ def test_updates_that_change_no_bit_are_stopped(optimizer_of, options, cause):
         (everything, adam(1e-2), {"dtype": torch.bfloat16}),
         (lambda model, step: 0.0 * everything(model, step), adam(1e-3), {"policy": {"zero_gradient": "skip"}}),
         (lambda model, step: NAN * everything(model, step), adam(1e-3), {"policy": {"gradients": "skip"}}),
-        (lambda model, step: model.bias.sum() * 1e-6, adam(1e-7), {}),  # one element of one tensor, below the norm's bits
+        (
+            lambda model, step: model.bias.sum() * 1e-6,
+            adam(1e-7),
+            {},
+        ),  # one element of one tensor, below the norm's bits
         (everything, adam(1e-12), {"steps": 3}),
         (everything, adam(1e-12), {"deepspeed": {"stage": 1}}),  # the optimizer has weights of its own
     ],
@@ -638,7 +646,9 @@ def test_a_policy_that_nothing_trains_is_stopped_before_the_first_step(policy, s
     trainer.model.lm_head.requires_grad_(False)
     trainer.train()
     trainer.model.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"some tensor of the policy must be trainable \(got Qwen3ForCausalLM with eve"):
+    with pytest.raises(
+        ValueError, match=r"some tensor of the policy must be trainable \(got Qwen3ForCausalLM with eve"
+    ):
         trainer.train()
 
 
@@ -962,7 +972,9 @@ def test_a_constant_reward_stops_the_trainer_at_step_three(small):
 def test_an_optimizer_of_other_tensors_stops_the_trainer_at_step_four(small):
     trainer = grpo_trainer(guards.Watch({"truncation": "skip"}), [check], small, Recorder(), max_steps=6)
     trainer.optimizer = torch.optim.AdamW(models.own_copy(small[0]).parameters(), lr=1e-3)
-    with pytest.raises(ValueError, match=r"step 4: an update .* 28 trainable tensors .* the optimizer holds none of them"):
+    with pytest.raises(
+        ValueError, match=r"step 4: an update .* 28 trainable tensors .* the optimizer holds none of them"
+    ):
         trainer.train()
 
 

@@ -1,7 +1,11 @@
 """The linear head in TRL's trainer: log-probs, entropies and gradients are TRL's own, with prompts shared or not."""
 
+import __future__
+
+import ast
 import contextlib
 import re
+import typing
 
 import peft
 import pytest
@@ -351,6 +355,22 @@ def test_the_self_test_compares_the_smallest_tensors_first(monkeypatch):
         assert [p.numel() for p in equality._compared(model)] == sizes
 
 
+@pytest.mark.parametrize("shared_prefix", [False, True])
+def test_the_self_test_takes_no_rounding_for_a_difference(shared_prefix, tmp_path):
+    """Of completions that the policy is sure of, the gradients are rounding, and ours round in another order."""
+    model = tiny.tiny_model(tie_word_embeddings=False)
+    model.lm_head.weight.data *= 128
+    trainer = tiny.trainer_of(tiny.with_lora(model), tmp_path)
+    ids, mask, width = tiny.ids_of(tiny.micro_batch(ragged=False))
+    for column in range(ids.shape[1] - width, ids.shape[1]):
+        with torch.no_grad():
+            ids[:, column] = model(ids[:, :column], attention_mask=mask[:, :column]).logits[:, -1].argmax(-1)
+    theirs, _, _ = trainer._get_per_token_logps_and_entropies(model, ids, mask, width)
+    assert theirs[mask[:, -width:].bool()].exp().min() > 0.99
+    with tiny.linear_head(trainer, shared_prefix=shared_prefix):
+        assert equality.check(trainer._get_per_token_logps_and_entropies.__self__, model, ids, mask, width)
+
+
 def test_the_self_test_sees_gradients_under_reentrant_checkpointing_too(tmp_path):
     """Which gives none to torch.autograd.grad: both would be nothing, and equal."""
     trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path)
@@ -390,7 +410,7 @@ def test_the_self_test_compares_once_a_prompt_with_company(tmp_path):
     with tiny.linear_head(trainer, shared_prefix=True):
         for _ in range(2):
             trainer._compute_loss(trainer.model, tiny.micro_batch())
-    assert asked == [3], "TRL's own method, of three rows, once"
+    assert asked == [3, 3], "TRL's own method, of three rows, once for values and once for gradients"
 
 
 # --- what it leaves behind, what it refuses ---------------------------------------------------------------------------
@@ -493,6 +513,33 @@ def test_a_model_that_is_not_whole_in_one_process_is_refused(change, tmp_path, m
         change(monkeypatch, trainer)
     with pytest.raises(ValueError, match="the whole model in one process, uncompiled"), tiny.linear_head(trainer):
         raise AssertionError
+
+
+def test_a_model_of_which_nothing_trains_is_refused(tmp_path):
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path)
+    trainer.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="got one with every tensor frozen"), tiny.linear_head(trainer):
+        raise AssertionError
+
+
+def test_a_model_that_unsloth_has_patched_is_refused(unsloth, tmp_path, monkeypatch):
+    """By the pinned release's own lines: its function takes the place of the class's, its class none."""
+    source = unsloth["unsloth/models/qwen3.py"]
+    assert "Qwen3Model.forward = LlamaModel_fast_forward" in source and "Qwen3ForCausalLM.forward = CausalLM" in source
+    (function,) = (
+        node
+        for node in ast.parse(unsloth["unsloth/models/llama.py"]).body
+        if isinstance(node, ast.FunctionDef) and node.name == "CausalLM_fast_forward"
+    )
+    scope = {**vars(typing), "torch": torch, "__name__": "unsloth.models.llama"}
+    exec(compile(ast.Module([function], []), "llama.py", "exec", flags=__future__.annotations.compiler_flag), scope)
+    trainer = tiny.trainer_of(tiny.with_lora(tiny.tiny_model()), tmp_path)
+    with tiny.linear_head(trainer):
+        monkeypatch.setattr(transformers.Qwen3ForCausalLM, "forward", scope["CausalLM_fast_forward"](None))
+    with pytest.raises(
+        ValueError, match=r"one engine .*\(got one whose passes come from \S+ and unsloth.models.llama\)"
+    ):
+        plug.check_trainer(trainer)
 
 
 def test_unknown_versions_are_refused(tmp_path, monkeypatch):

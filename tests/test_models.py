@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from grpo_nb import models, profiles, templates
+from grpo_nb import export, models, profiles, templates
 
 
 def test_every_digit_and_every_tag_is_one_token(tiny):
@@ -97,6 +97,101 @@ def test_fresh_lora_changes_nothing_and_is_all_that_trains(profile, tiny):
     assert len(trainable) == 2 * 7 * profile.policy["num_hidden_layers"]
     assert all("lora_" in name for name in trainable)
     assert models.add_lora(adapted, profile) is adapted
+
+
+def retrained(policy, tmp_path):
+    """The adapter of a folder whose path `add_lora` advises to find out."""
+    policy.save_pretrained(tmp_path)
+    base = models.own_copy(policy.unload())
+    return export.load_adapter(base, tmp_path / "mine", is_trainable=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "got", "mend"),
+    [
+        (lambda p: p.requires_grad_(False), "that is frozen", lambda p, _: p.set_adapter("default")),
+        (lambda p: p.disable_adapter_layers(), "that is disabled", lambda p, _: p.enable_adapter_layers()),
+        (lambda p: p.merge_adapter(), "that is merged into its base", lambda p, _: p.unmerge_adapter()),
+        (
+            lambda p: [p.add_adapter("other", p.peft_config["default"]), p.set_adapter("other")],
+            r"beside the active \['other'\]",
+            lambda p, _: p.set_adapter("default"),
+        ),
+        (
+            lambda p: [p.add_adapter("b", p.peft_config["default"]), p.base_model.set_adapter(["default", "b"])],
+            r"beside the active \['default', 'b'\]",
+            lambda p, _: p.set_adapter("default"),
+        ),
+        (
+            lambda p: [
+                p.add_adapter("mine", p.peft_config["default"]),
+                p.set_adapter("mine"),
+                p.delete_adapter("default"),
+            ],
+            r"called mine",
+            retrained,
+        ),
+    ],
+    ids=["frozen", "disabled", "merged", "another", "two", "named"],
+)
+def test_an_adapter_that_training_would_not_change_is_refused_and_the_advice_helps(
+    spoil, got, mend, profile, tiny, tmp_path
+):
+    adapted = models.add_lora(tiny[0], profile)
+    spoil(adapted)
+    with pytest.raises(ValueError, match=rf"training must change the adapter called default \(got one {got}\). \w+ "):
+        models.add_lora(adapted, profile)
+    adapted = mend(adapted, tmp_path) or adapted
+    trained = models.add_lora(adapted, profile).train()
+    trained(torch.arange(5)[None]).logits.sum().backward()
+    assert all(p.grad is not None for name, p in trained.named_parameters() if ".default." in name)
+
+
+def test_an_adapter_with_some_tensors_frozen_is_taken(profile, tiny):
+    adapted = models.add_lora(tiny[0], profile)
+    for name, parameter in adapted.named_parameters():
+        parameter.requires_grad_("layers.0" in name and "lora_B" in name)
+    assert models.add_lora(adapted, profile) is adapted
+
+
+def test_a_fresh_adapter_that_is_made_for_inference_is_refused(profile, tiny):
+    profile.lora["inference_mode"] = True
+    with pytest.raises(ValueError, match="that is frozen"):
+        models.add_lora(tiny[0], profile)
+
+
+@pytest.mark.parametrize("key", ["target_modules", "modules_to_save"])
+@pytest.mark.parametrize("end", ["lm_head", "embed_tokens"])
+def test_neither_end_of_a_tied_policy_is_adapted(key, end, profile, tiny):
+    profile.lora[key] = [*profile.lora.get(key, []), end]
+    with pytest.warns(UserWarning, match="tie_word_embeddings=True"), pytest.raises(ValueError, match="are one tensor"):
+        models.add_lora(tiny[0], profile)
+    models.add_lora(untied(tiny[0]), profile)
+
+
+def untied(policy):
+    own = models.own_copy(policy)
+    own.config.tie_word_embeddings = False
+    own.lm_head.weight = torch.nn.Parameter(own.lm_head.weight.detach().clone())
+    return own
+
+
+def test_single_tokens_of_a_tied_policy_may_be_adapted_from_its_embedding(profile, tiny):
+    """PEFT then adapts them in the head alike; asked for the head's, it does not."""
+    profile.lora["trainable_token_indices"] = [5, 6]
+    models.add_lora(tiny[0], profile)
+    profile.lora["trainable_token_indices"] = {"lm_head": [5, 6]}
+    with pytest.raises(ValueError, match="are one tensor"):
+        models.add_lora(tiny[0], profile)
+
+
+def test_what_is_frozen_stays_so_in_a_copy(tiny):
+    policy = models.own_copy(tiny[0])
+    policy.lm_head.requires_grad_(False)
+    frozen = [name for name, p in models.own_copy(policy).named_parameters() if not p.requires_grad]
+    assert frozen == ["model.embed_tokens.weight"], "the head's is the same"
+    with pytest.raises(ValueError, match="some tensor of the policy must be trainable .*every one frozen"):
+        models.check_trains(models.own_copy(policy.requires_grad_(False)))
 
 
 def test_training_an_adapter_leaves_the_policy_alone(profile, tiny):

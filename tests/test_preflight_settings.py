@@ -1,6 +1,7 @@
 """Keys, values, batches and disk: our verdict against TRL's own, and every suggestion followed."""
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -398,3 +399,66 @@ def test_the_group_to_evaluate_is_shared_by_the_processes(monkeypatch):
     monkeypatch.setattr(processes, "launched", lambda: 3)
     with pytest.raises(ValueError, match=r"\(got 12, 8\)"):
         preflight.check_values(settings, GRPOConfig, has_eval_data=True)
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["model.embed_tokens"]},
+        {"target_modules": r".*\.(q_proj|embed_tokens)"},
+        {"target_modules": r"(.*q_proj|lm_head)"},
+        {"modules_to_save": ["lm_head"]},
+        {"target_parameters": ["embed_tokens.weight"]},
+    ],
+)
+def test_an_adapter_of_a_tied_embedding_is_refused_before_a_model_loads(lora):
+    """The tiny policy and Qwen3-4B are tied, Qwen3-8B and a policy that the caller knows are not."""
+    profile = profiles.current("ci")
+    profile.lora.update(lora)
+    with pytest.raises(ValueError, match=r"where embedding and head are one tensor .*Leave them out of target_modules"):
+        preflight.check_settings(profile.grpo, profile)
+    preflight.check_settings(profile.grpo, profile, is_tied=False)
+    for name, is_tied in {"t4": True, "a100": False}.items():
+        gpu = profiles.current(name)
+        gpu.lora.update(lora)
+        with pytest.raises(ValueError, match="are one tensor") if is_tied else contextlib.nullcontext():
+            rules.check_adapter(gpu)
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"target_modules": "all-linear"},
+        {"target_modules": r".*_proj"},
+        {"modules_to_save": ["norm"]},
+        {"target_modules": ".*", "exclude_modules": ["lm_head", "embed_tokens"]},
+        {"inference_mode": False, "trainable_token_indices": [1]},
+    ],
+)
+def test_any_other_adapter_passes(lora):
+    profile = profiles.current("ci")
+    profile.lora.update(lora)
+    preflight.check_settings(profile.grpo, profile)
+
+
+def test_an_adapter_for_inference_is_refused_before_a_model_loads():
+    profile = profiles.current("ci")
+    profile.lora["inference_mode"] = True
+    with pytest.raises(
+        ValueError, match=r"an adapter must be trainable \(got inference_mode = True, which freezes it\)"
+    ):
+        preflight.check_settings(profile.grpo, profile)
+
+
+def test_the_packages_trainer_beside_unsloth_is_refused_before_a_model_loads():
+    for name in ("t4", "a100"):
+        profile = profiles.current(name)
+        rules.check_engine(profile)
+        profile.kernels = {"own_loss": False, "linear_head": True}
+        with pytest.raises(
+            ValueError, match=r"this one is Unsloth's \(got profile.kernels with linear_head\)\. Try prof"
+        ):
+            rules.check_engine(profile)
+        profile.kernels["linear_head"] = False
+        rules.check_engine(profile)

@@ -189,3 +189,23 @@ def test_an_unknown_switch_is_refused(profile, rows, tiny):
     profile.kernels = {"shared_prompt": True}
     with pytest.raises(ValueError, match=r"got shared_prompt\). It has own_loss, linear_head, shared_prefix"):
         train.grpo_trainer(*tiny, prompts(rows), [rewards.match_format_approximately], profile)
+
+
+def test_an_adapter_is_trained_on_or_refused(profile, rows, tiny):
+    """By SFT too, which otherwise trains all the weights that are not frozen."""
+    policy, tokenizer = tiny
+    traces, prompts = data.sft_rows(rows, system_prompt="Add."), data.grpo_rows(rows, system_prompt="Add.")
+
+    def trainers(policy):
+        yield lambda: train.sft_trainer(policy, tokenizer, traces, profile)
+        yield lambda: train.grpo_trainer(policy, tokenizer, prompts, list(rewards.FOUR), profile, beta=0.04)
+
+    adapted = models.add_lora(policy, profile)
+    for make in trainers(adapted):
+        assert make().model is adapted
+    adapted.requires_grad_(False)
+    for make in trainers(adapted):
+        with pytest.raises(ValueError, match=r"the adapter called default \(got one that is frozen\)"):
+            make()
+    with pytest.raises(ValueError, match="some tensor of the policy must be trainable"):
+        train.sft_trainer(models.own_copy(policy).requires_grad_(False), tokenizer, traces, profile)

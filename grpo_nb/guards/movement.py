@@ -49,7 +49,10 @@ class Movement(callbacks.Callback):
         if not any(group["lr"] for group in optimizer.param_groups):
             cause, advice = "the learning rate is 0", "Look at learning_rate, lr_scheduler_type and warmup_steps"
         elif held.isdisjoint(map(id, trained)):
-            cause, advice = "the optimizer holds none of them", "Adapt and unfreeze the policy before the trainer is made"
+            cause, advice = (
+                "the optimizer holds none of them",
+                "Adapt and unfreeze the policy before the trainer is made",
+            )
         return (
             f"an update with a gradient must move something (got {len(trained)} trainable tensors of which no bit has "
             f"changed in the last {signals.SOON} logs: {cause}). {advice}."

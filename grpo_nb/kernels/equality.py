@@ -1,7 +1,7 @@
-"""The self-test: log-probs and entropies of a few real rows, by TRL's own method and by ours, and gradients.
+"""The self-test: log-probs, entropies and gradients of a few rows, by TRL's own method and by ours.
 
-Gradients are compared on completions that the policy would not write (`with_other_tokens`): the gradient of a token that
-it is nearly sure of is the difference of two nearly equal vectors, and all that is left of it may be rounding.
+Gradients are compared on completions that the policy would not write (`with_other_tokens`): that of a token of which it
+is nearly sure is the difference of two nearly equal vectors, and all that is left of it may be rounding.
 """
 
 from collections.abc import Callable
@@ -34,19 +34,16 @@ def check(plug, model, input_ids: Tensor, attention_mask: Tensor, width: int) ->
     scored = batch[1][:, -width:].bool()
     if not scored.any():
         return False
-    compared, has_bonus = _compared(model), plug.trainer._entropy_bonus_enabled
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    others = (with_other_tokens(batch[0], width, vocabulary), *batch[1:])
-    found = []
+    compared = _compared(model)
+    others = (with_other_tokens(batch[0], width, len(model.get_output_embeddings().weight)), *batch[1:])
     with disable_gradient_checkpointing(model, plug.trainer.args.gradient_checkpointing_kwargs):
-        for method in (
-            lambda *inputs: plug.own(model, *inputs, compute_entropy=True),
-            lambda *inputs: plug.part(model, *inputs, True, worth=float("inf")),
-        ):
-            values = [x.detach() for x in _values(method, batch)]
-            gradients = _gradients(_values(method, others), compared, entropy_trains=has_bonus)
-            found.append((*values, gradients))
-    theirs, ours = found
+        theirs, ours = (
+            _results(method, batch, others, compared, entropy_trains=plug.trainer._entropy_bonus_enabled)
+            for method in (
+                lambda *inputs: plug.own(model, *inputs, compute_entropy=True),
+                lambda *inputs: plug.part(model, *inputs, True, worth=float("inf")),
+            )
+        )
     in_16_bits = plug.trainer.accelerator.mixed_precision != "no" or any(p.element_size() < 4 for p in compared)
     nats, share = ALLOWED_IN_16_BITS if in_16_bits else ALLOWED
     for name, a, b in zip(("log-probs", "entropies"), ours[:2], theirs[:2], strict=True):
@@ -81,20 +78,24 @@ def with_other_tokens(input_ids: Tensor, width: int, vocabulary: int) -> Tensor:
     return torch.cat([input_ids[:, :-width], vocabulary - 1 - input_ids[:, -width:]], dim=1)
 
 
+def _results(
+    method: Callable[..., tuple], batch: tuple, others: tuple, compared: list[Tensor], *, entropy_trains: bool
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """(log-probs, entropies) of a batch; of others, the gradients of a sum that weighs each value that trains otherwise."""
+    logps, entropies = (x.detach() for x in _values(method, batch))  # frees its graph before the next
+    weighed = [
+        (x * torch.arange(x.numel(), device=x.device).cos().view_as(x)).sum()
+        for x in _values(method, others)[: 2 if entropy_trains else 1]
+    ]
+    gradients = torch.autograd.grad(weighed, compared, allow_unused=True, materialize_grads=True)
+    return logps, entropies, gradients
+
+
 def _values(method: Callable[..., tuple], batch: tuple) -> tuple[Tensor, Tensor]:
     """(log-probs, entropies), made of the random numbers that come next, which stay where they were."""
     device = batch[0].device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         return method(*batch)[:2]
-
-
-def _gradients(values: tuple[Tensor, Tensor], compared: list[Tensor], *, entropy_trains: bool) -> tuple[Tensor, ...]:
-    """Of a sum that weighs every value that trains differently."""
-    total = sum(
-        (x * torch.arange(x.numel(), device=x.device).cos().view_as(x)).sum()
-        for x in (values if entropy_trains else values[:1])
-    )
-    return torch.autograd.grad(total, compared, allow_unused=True, materialize_grads=True)
 
 
 def _distance(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:

@@ -128,11 +128,6 @@ def logit_of(model, temperature: float) -> Logit:
     return Logit(temperature, softcap, 1.0 if scale is None else scale)
 
 
-def _home(model) -> str:
-    """The module that a model's forward pass comes from: Unsloth leaves the class, and puts its own function there."""
-    return type(model).forward.__module__
-
-
 TRLS_OWN = "train with TRL's own trainer (profile.kernels = {})."
 
 
@@ -155,10 +150,11 @@ def check_trainer(trainer) -> None:
             "the linear head needs the whole model in one process, uncompiled (got FSDP, DeepSpeed, torch_compile or "
             f"{args.world_size} processes with {args.n_gpu} cards). Train on one, or {TRLS_OWN}"
         )
-    if patched := [kind for kind in map(_home, (trainer.model, inner_model(trainer.model))) if kind.startswith("unsloth")]:
+    homes = [type(model).forward.__module__ for model in (trainer.model, inner_model(trainer.model))]
+    if any(home.startswith("unsloth") for home in homes):  # it leaves the class, and puts a function of its own there
         raise ValueError(
-            f"one engine must train a model (got one whose passes are those of {patched[0]}). Load it with transformers, "
-            "or train with Unsloth's own trainer (profile.kernels = {})."
+            f"one engine must train a model (got one whose passes come from {' and '.join(homes)}). Load it with "
+            f"transformers, or {TRLS_OWN}"
         )
     if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
         raise ValueError(

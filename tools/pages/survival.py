@@ -48,6 +48,12 @@ ROWS = [  # what goes wrong, what happens
         f"a weight is NaN; an update makes the weights {updates.TIMES_LARGER:g} times larger",
         "stopped before a checkpoint is written",
     ),
+    (
+        "an adapter is frozen or switched off; an optimizer, a precision or a learning rate moves nothing",
+        "refused before the first step, with the way to make it trainable; stopped where no bit of the trained tensors "
+        f"has changed for {signals.SOON} logs",
+    ),
+    ("a loss is NaN though its gradients are finite", "stopped at that step's log"),
     ("the disk is full or read-only", "one sentence; the earlier checkpoint stays whole"),
     (
         "SwanLab hangs, refuses or is not there",
