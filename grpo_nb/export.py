@@ -74,6 +74,16 @@ def adapter_report(path: str | Path) -> SimpleNamespace:
     Raises: FileNotFoundError if the folder holds no adapter.
     """
     import torch
+
+    tensors = _tensors(path)
+    return SimpleNamespace(
+        tensors=len(tensors),
+        all_zero=[name for name, tensor in tensors.items() if not tensor.any()],
+        non_finite=[name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()],
+    )
+
+
+def _tensors(path: str | Path) -> dict:
     from safetensors.torch import load_file
 
     file = Path(path).expanduser() / "adapter_model.safetensors"
@@ -81,12 +91,7 @@ def adapter_report(path: str | Path) -> SimpleNamespace:
         raise FileNotFoundError(
             f"the folder must hold adapter_model.safetensors (got {path}). Save it with export.save_adapter."
         )
-    tensors = load_file(file)
-    return SimpleNamespace(
-        tensors=len(tensors),
-        all_zero=[name for name, tensor in tensors.items() if not tensor.any()],
-        non_finite=[name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()],
-    )
+    return load_file(file)
 
 
 def verify_adapter(path: str | Path) -> SimpleNamespace:
@@ -141,11 +146,11 @@ def load_adapter(base, path: str | Path, *, is_trainable: bool = False):
 
     Args:
         base: the model that it was trained on; the adapter is put into it.
-    Raises: ValueError if the adapter does not fit the base.
+    Raises: ValueError if the adapter does not fit the base; FileNotFoundError if the folder holds none.
     """
-    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+    from peft import PeftModel, get_peft_model_state_dict
 
-    saved, problem = load_peft_weights(str(path), device="cpu"), ""
+    saved, problem = _tensors(path), ""
     try:
         policy = PeftModel.from_pretrained(base, str(path), is_trainable=is_trainable).eval()
         loaded = get_peft_model_state_dict(policy, save_embedding_layers=False)
@@ -201,24 +206,25 @@ def _merged(policy):
 
     import torch
 
-    if quantized := policy.get_model_status().quantization_backend:
-        raise ValueError(
-            f"an adapter must be merged into weights of 16 bits or more (got a base in {quantized}). Load the base "
-            "without quantization, and the adapter with export.load_adapter."
-        )
-    own = copy.deepcopy(policy).eval()
-    probe = torch.arange(min(64, own.config.get_text_config().vocab_size), device=policy.device)[None]
-    with torch.no_grad():
-        before = own.get_base_model()(probe).logits.float()
-        merged = own.merge_and_unload(safe_merge=True)
-        after = merged(probe).logits.float()
+    unmerged = "It works unmerged: export.save_adapter and export.load_adapter."
+    try:
+        if quantized := policy.get_model_status().quantization_backend:
+            raise ValueError(f"a base in {quantized}, where weights of 16 bits or more are needed")
+        own = copy.deepcopy(policy).eval()
+        probe = torch.arange(min(64, own.config.get_text_config().vocab_size), device=policy.device)[None]
+        with torch.no_grad():
+            before = own.get_base_model()(probe).logits.float()
+            merged = own.merge_and_unload(safe_merge=True)
+            after = merged(probe).logits.float()
+    except (RuntimeError, TypeError, ValueError) as error:  # what PEFT cannot merge, in its words
+        raise ValueError(f"an adapter must be one that can be merged (got {error}). {unmerged}") from error
     difference = ((after - before).norm() / before.norm()).item()
     allowed = MERGED if merged.dtype.itemsize > 2 else MERGED_IN_16_BITS
     if not difference <= allowed:
         raise ValueError(
             f"a merged model must compute what the policy does (got logits {difference:.2g} of their size apart; "
             f"{allowed:g} would be rounding). Is the adapter switched on, and of nothing that the model uses twice? "
-            "It works unmerged: export.save_adapter and export.load_adapter."
+            f"{unmerged}"
         )
     return merged
 

@@ -176,6 +176,11 @@ def check_trains(policy) -> None:
     """
     from peft.tuners.tuners_utils import BaseTuner
 
+    if hasattr(policy, "peft_config") and not hasattr(policy, "get_base_model"):
+        raise ValueError(
+            f"an adapter must come as a peft.PeftModel (got a {type(policy).__name__} with add_adapter). Make it with "
+            "models.add_lora or peft.get_peft_model."
+        )
     if isinstance(getattr(policy, "base_model", None), BaseTuner):
         _check_adapter_trains(policy, policy.get_model_status())
     if not any(parameter.requires_grad for parameter in policy.parameters()):
@@ -214,10 +219,10 @@ def check_untied(policy) -> None:
     from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 
     base = policy.get_base_model()
-    ends = [base.get_input_embeddings(), base.get_output_embeddings()]
-    is_adapted = any(isinstance(end, BaseTunerLayer | AuxiliaryTrainingWrapper) for end in ends)
-    if is_adapted and not all(isinstance(end, TrainableTokensWrapper) for end in ends):
-        refuse_tied(["lm_head", "embed_tokens"], is_tied=base.config.get_text_config().tie_word_embeddings)
+    ends = {"the embedding": base.get_input_embeddings(), "the head": base.get_output_embeddings()}
+    adapted = [name for name, end in ends.items() if isinstance(end, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+    if not all(isinstance(end, TrainableTokensWrapper) for end in ends.values()):
+        refuse_tied(adapted, is_tied=base.config.get_text_config().tie_word_embeddings)
 
 
 def refuse_tied(adapted: list[str], *, is_tied: bool) -> None:
@@ -228,8 +233,9 @@ def refuse_tied(adapted: list[str], *, is_tied: bool) -> None:
     if adapted and is_tied:
         raise ValueError(
             "where embedding and head are one tensor (tie_word_embeddings) neither may be adapted, for what is meant "
-            f"for one would be merged into both (got an adapter of {' or '.join(adapted)}). Leave them out of "
-            "target_modules and modules_to_save; what is trained already works unmerged: export.load_adapter."
+            f"for one would be merged into both (got an adapter of {' and '.join(adapted)}). Leave lm_head and "
+            "embed_tokens out of target_modules and modules_to_save; what is trained already works unmerged: "
+            "export.load_adapter."
         )
 
 

@@ -218,6 +218,21 @@ def test_a_merge_that_would_be_another_model_is_refused(end, tiny, tmp_path):
     assert not (tmp_path / "merged").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "got"),
+    [
+        ("LoraConfig", {"target_modules": ["q_proj"], "lora_bias": True}, "lora_bias"),
+        ("PromptTuningConfig", {"num_virtual_tokens": 2}, "prefix tuning"),
+    ],
+)
+def test_what_peft_cannot_merge_is_refused_in_its_words(kind, settings, got, tiny, tmp_path):
+    import peft
+
+    adapted = peft.get_peft_model(models.own_copy(tiny[0]), getattr(peft, kind)(task_type="CAUSAL_LM", **settings))
+    with pytest.raises(ValueError, match=rf"must be one that can be merged \(got .*{got}.*works unmerged"):
+        export.merge(adapted, tiny[1], tmp_path / "merged")
+
+
 def test_an_adapter_that_is_switched_off_is_not_merged(adapted, tmp_path):
     policy, tokenizer = adapted
     with policy.disable_adapter(), pytest.raises(ValueError, match="Is the adapter switched on"):
@@ -239,8 +254,9 @@ def test_what_cannot_be_exported_is_refused(tiny, adapted, tmp_path):
         export.merge(tiny[0], tiny[1], tmp_path / "merged")
     with pytest.raises(ValueError, match="dtype must be bfloat16, float16 or float32"):
         export.merge(*adapted, tmp_path / "merged", dtype="int4")
-    with pytest.raises(FileNotFoundError, match="must hold adapter_model.safetensors"):
-        export.verify_adapter(tmp_path)
+    for read in (export.verify_adapter, lambda path: export.load_adapter(tiny[0], path)):
+        with pytest.raises(FileNotFoundError, match="must hold adapter_model.safetensors"):
+            read(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -154,6 +154,15 @@ def test_an_adapter_with_some_tensors_frozen_is_taken(profile, tiny):
     assert models.add_lora(adapted, profile) is adapted
 
 
+def test_an_adapter_by_transformers_own_method_is_refused(profile, tiny):
+    import peft
+
+    policy = models.own_copy(tiny[0])
+    policy.add_adapter(peft.LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match=r"must come as a peft.PeftModel \(got a Qwen3ForCausalLM with add_adapter\)"):
+        models.add_lora(policy, profile)
+
+
 def test_a_fresh_adapter_that_is_made_for_inference_is_refused(profile, tiny):
     profile.lora["inference_mode"] = True
     with pytest.raises(ValueError, match="that is frozen"):

@@ -81,7 +81,7 @@ def with_other_tokens(input_ids: Tensor, width: int, vocabulary: int) -> Tensor:
 def _results(
     method: Callable[..., tuple], batch: tuple, others: tuple, compared: list[Tensor], *, entropy_trains: bool
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """(log-probs, entropies) of a batch; of others, the gradients of a sum that weighs each value that trains otherwise."""
+    """Log-probs and entropies of a batch; gradients of a sum over others, of differently weighed values that train."""
     logps, entropies = (x.detach() for x in _values(method, batch))  # frees its graph before the next
     weighed = [
         (x * torch.arange(x.numel(), device=x.device).cos().view_as(x)).sum()
