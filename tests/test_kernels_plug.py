@@ -410,7 +410,7 @@ def test_the_self_test_compares_once_a_prompt_with_company(tmp_path):
     with tiny.linear_head(trainer, shared_prefix=True):
         for _ in range(2):
             trainer._compute_loss(trainer.model, tiny.micro_batch())
-    assert asked == [3, 3], "TRL's own method, of three rows, once for values and once for gradients"
+    assert asked == [3], "TRL's own method, of three rows, once"
 
 
 # --- what it leaves behind, what it refuses ---------------------------------------------------------------------------
