@@ -150,6 +150,7 @@ def load_adapter(base, path: str | Path, *, is_trainable: bool = False):
     """
     from peft import PeftModel, get_peft_model_state_dict
 
+    path = Path(path).expanduser()
     saved, problem = _tensors(path), ""
     try:
         policy = PeftModel.from_pretrained(base, str(path), is_trainable=is_trainable).eval()
@@ -163,7 +164,7 @@ def load_adapter(base, path: str | Path, *, is_trainable: bool = False):
     if problem:
         raise ValueError(
             f"an adapter must go onto the base that it was trained on (got {problem}). Load that base anew; its name "
-            f"stands in {Path(path) / 'adapter_config.json'}."
+            f"stands in {path / 'adapter_config.json'}."
         )
     return policy
 
