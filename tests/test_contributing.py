@@ -29,20 +29,26 @@ NOTICED = {  # kind → the tests that its section names, and which of them run 
 }
 TINY, TRY = "# The tiny run.", "# Try it"
 RUNNER = """
-import json, pathlib, traceback
+import json, os, pathlib, sys, traceback
 
-import grpo_nb
+for folder in sys.argv[1:]:  # one after the other: the libraries are imported once, the package for each copy
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("grpo_nb", "tests", "benchmarks", "tools")]:
+        del sys.modules[name]
+    os.chdir(folder)
+    sys.path[0] = folder
+    os.environ["GRPO_NB_OUTPUTS"] = os.path.join(folder, "outputs")
+    import grpo_nb
 
-package, blocks = pathlib.Path(grpo_nb.__file__).parent, json.loads(pathlib.Path("blocks.json").read_text("utf8"))
-found, shared = {"package": str(package)}, {}
-exec(blocks.pop("tiny"), shared)
-for name, code in blocks.items():
-    try:
-        exec(compile(code, name, "exec"), dict(shared))
-        found[name] = ""
-    except Exception:
-        found[name] = traceback.format_exc()
-pathlib.Path("found.json").write_text(json.dumps(found), "utf8")
+    package, blocks = pathlib.Path(grpo_nb.__file__).parent, json.loads(pathlib.Path("blocks.json").read_text("utf8"))
+    found, shared = {"package": str(package)}, {}
+    exec(blocks.pop("tiny"), shared)
+    for name, code in blocks.items():
+        try:
+            exec(compile(code, name, "exec"), dict(shared))
+            found[name] = ""
+        except Exception:
+            found[name] = traceback.format_exc()
+    pathlib.Path("found.json").write_text(json.dumps(found), "utf8")
 """
 
 
@@ -119,16 +125,18 @@ def surroundings(folder: Path) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | ours
 
 
-def verdicts(folder: Path, chosen: dict[str, Example]) -> dict:
-    """`section: number of the block` → the traceback of a block that failed; all of them in one process."""
+def verdicts(chosen: dict[str, Example], *folders: Path) -> list[dict]:
+    """For each copy `section: number of the block` → the traceback of a block that failed; all in one process."""
     tried = {f"{name}: {i}": code for name, example in chosen.items() for i, code in enumerate(example.tries)}
     (tiny,) = [content for _, content in blocks(TEXT) if content.startswith(TINY)]
-    env = surroundings(folder)
-    (folder / "blocks.json").write_text(json.dumps({"tiny": tiny, **tried}), encoding="utf8")
-    ran = subprocess.run([sys.executable, "-c", RUNNER], cwd=folder, env=env, capture_output=True, text=True)
+    for folder in folders:
+        (folder / "blocks.json").write_text(json.dumps({"tiny": tiny, **tried}), encoding="utf8")
+    command, env = [sys.executable, "-c", RUNNER, *map(str, folders)], surroundings(folders[0])
+    ran = subprocess.run(command, cwd=folders[0], env=env, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    found = json.loads((folder / "found.json").read_text(encoding="utf8"))
-    assert found.pop("package") == str(folder / "grpo_nb"), "the copy is what was imported"
+    found = [json.loads((folder / "found.json").read_text(encoding="utf8")) for folder in folders]
+    packages = [verdict.pop("package") for verdict in found]
+    assert packages == [str(folder / "grpo_nb") for folder in folders], "each copy is what was imported"
     return found
 
 
@@ -148,14 +156,19 @@ def changed_copy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def changed(changed_copy):
-    """What the blocks say where every example's change has been made."""
-    return verdicts(changed_copy, EXAMPLES)
+def both(changed_copy, tmp_path_factory):
+    """What the blocks say where every example's change has been made, and where none has."""
+    return verdicts(EXAMPLES, changed_copy, copied(tmp_path_factory.mktemp("unchanged")))
 
 
 @pytest.fixture(scope="module")
-def unchanged(tmp_path_factory):
-    return verdicts(copied(tmp_path_factory.mktemp("unchanged")), EXAMPLES)
+def changed(both):
+    return both[0]
+
+
+@pytest.fixture(scope="module")
+def unchanged(both):
+    return both[1]
 
 
 def test_there_is_an_example_of_everything():
