@@ -14,7 +14,7 @@ tutorial: .venv/ready-$(STACK)
 # Unit tests and every notebook in the ci profile, side by side on all cores; tests/conftest.py says what stays together.
 test: .venv/ready-$(STACK)
 	rm -rf build/test
-	$(OFFLINE) GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --dist loadgroup --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb notebooks
+	$(OFFLINE) GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb notebooks
 
 # Format, lint, types of the pure ground, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
 check: .venv/ready-$(STACK)

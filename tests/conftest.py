@@ -140,14 +140,24 @@ def group_of(nodeid: str) -> str:
     return "notebooks" if file.startswith("notebooks/") else nodeid if file == LONGEST[0] else file
 
 
+@pytest.hookimpl(optionalhook=True)  # where xdist is switched off nobody asks
+def pytest_xdist_make_scheduler(config, log):
+    """Deal out groups: xdist 3.8's own marks for that do nothing under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Where tests are spread over processes, say which stay together and begin with the longest.
+    """Where tests are spread over processes, begin with the longest.
 
     Skip what is marked `gpu` where there is none; torch is asked only if something is marked.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(group_of(item.nodeid)))
         items.sort(key=lambda item: [not item.nodeid.startswith(start) for start in LONGEST])
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:

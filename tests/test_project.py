@@ -2,7 +2,9 @@
 
 import ast
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -151,3 +153,16 @@ def test_everything_that_is_imported_is_declared():
     for name in imported - ours - set(sys.stdlib_module_names) - GIVEN_BY_THE_PLATFORM:
         owners = {canonicalize_name(owner) for owner in distributions.get(name, [name])}
         assert owners & declared, f"{name} is imported but pyproject.toml does not declare it"
+
+
+def test_a_file_stays_in_one_process(tmp_path):
+    """So that its fixtures are set up once: two files of three tests, dealt out to two processes as by `make test`."""
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    for name in ("test_a.py", "test_b.py"):
+        (tmp_path / name).write_text("".join(f"def test_{i}():\n    pass\n\n\n" for i in range(3)), encoding="utf8")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "-p", "no:cacheprovider", "--no-loadscope-reorder"]
+    said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True).stdout
+    found = re.findall(r"\[(gw\d)\].* PASSED (test_.\.py)", said)
+    assert len(found) == 6, said
+    assert len(set(found)) == 2, said
