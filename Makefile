@@ -12,9 +12,10 @@ tutorial: .venv/ready-$(STACK)
 	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m tools.publish tutorial build
 
 # Unit tests and every notebook in the ci profile, side by side on all cores; tests/conftest.py says what stays together.
+# With glibc, large pages for what is allocated save some 5 % of the time that a training step takes.
 test: .venv/ready-$(STACK)
 	rm -rf build/test
-	$(OFFLINE) GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb notebooks
+	$(OFFLINE) GLIBC_TUNABLES=glibc.malloc.hugetlb=1 GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb notebooks
 
 # Format, lint, types of the pure ground, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
 check: .venv/ready-$(STACK)
