@@ -118,7 +118,8 @@ def budget(
     is_mixed = settings.get("bf16") is not False or settings.get("fp16")
     tokens, width, cached = prompt_tokens + completion, 16 if is_mixed else max(16, bits), max(16, bits)
     weights = weight_bytes(config, bits=bits)["total"]
-    trained = trained_bytes(config, lora=lora, bits=bits, optim=settings["optim"])
+    base = bits if lora is None or not is_unsloth else max(16, bits)  # Unsloth keeps an adapter in float32 on any base
+    trained = trained_bytes(config, lora=lora, bits=base, optim=settings["optim"])
     checkpointing = settings["gradient_checkpointing"] and ("unsloth" if is_unsloth else True)
     kept = activation_bytes(
         config, rows=rows, tokens=tokens, lora=lora, bits=width, checkpointing=checkpointing, attention=attention
