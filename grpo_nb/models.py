@@ -334,7 +334,11 @@ def use_fastest_threads(repeats: int = 3) -> int:
 
 
 def machine() -> dict[str, str]:
-    """What this computer offers, in words: processor, memory, accelerator, and the profile that suits it."""
+    """What this computer offers, in words: processor, memory, accelerator, and the profile that suits it.
+
+    a100 needs bf16 (compute capability 8 and later). t4 trains in fp16, which Unsloth refuses where a card has bf16,
+    and samples with vLLM, which it does not start below compute capability 7: that leaves T4, V100 and their like.
+    """
     import platform
 
     import torch
@@ -344,5 +348,5 @@ def machine() -> dict[str, str]:
         return {**facts, "gpu": "none", "profile": "cpu"}
     card = torch.cuda.get_device_properties(0)
     gib = card.total_memory / 2**30
-    profile = "a100" if gib > 38 and card.major >= 8 else "t4" if gib > 14 else "cpu"
+    profile = "a100" if gib > 38 and card.major >= 8 else "t4" if gib > 14 and card.major == 7 else "cpu"
     return {**facts, "gpu": f"{card.name}, {gib:.0f} GiB", "profile": profile}

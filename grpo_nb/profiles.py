@@ -106,7 +106,7 @@ T4: dict[str, dict] = {
         "backend": "unsloth",
         "model_name": "Qwen/Qwen3-4B",
         "max_seq_length": 1024,
-        "load_in_4bit": True,  # QLoRA: 4-bit base, 16-bit adapter; needs the vllm-bnb-plugin of the gpu extra
+        "load_in_4bit": True,  # QLoRA: base in 4 bits, adapter in float32; needs the gpu extra's vllm-bnb-plugin
         "fast_inference": True,  # vLLM, sharing the weights
         "gpu_memory_utilization": 0.6,
     },

@@ -8,7 +8,7 @@ import pytest
 from tools.pages import errata
 
 FEWEST_CHECKS = 60
-KINDS = {"wrong", "outdated", "contradictory", "misleading", "code", "syntax"}
+KINDS = {"wrong", "outdated", "contradictory", "misleading", "omission", "code", "syntax"}
 KEYS = {"id", "topic", "kind", "says", "truth"}
 OPTIONAL = {"check", "evidence", "never"}
 EVIDENCE = ("literature: ", "reading: ", "document: ", "not verified: ")

@@ -19,9 +19,10 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from test_project import pins
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BatchEncoding, PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast, Qwen3Config
 from transformers.generation import MinPLogitsWarper, TopPLogitsWarper
 from transformers.integrations import SwanLabCallback
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 from transformers.utils.hub import build_hf_headers
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
@@ -419,10 +420,14 @@ def test_d47_a_truncated_sampler_is_another_policy():
     assert GRPOConfig.min_p is None
 
 
-def test_d48_the_warm_up_is_in_steps(tmp_path):
+def test_d48_the_warm_up_is_in_steps(tmp_path, unsloth):
     with pytest.raises(TypeError, match="warmup_ratio"):
         GRPOConfig(output_dir=str(tmp_path), warmup_ratio=0.1, **QUIET)
     assert GRPOConfig(output_dir=str(tmp_path), warmup_steps=0.1, **QUIET).get_warmup_steps(100) == 10
+    namespace, said = {}, []
+    exec(compile(unsloth["unsloth/models/rl_config_compat.py"], "rl_config_compat", "exec"), namespace)
+    kept = namespace["filter_config_init_kwargs"](GRPOConfig, {"warmup_ratio": 0.1}, notify=said.append)
+    assert kept == {"warmup_steps": 0.1} and "renamed `warmup_ratio` to `warmup_steps`" in said[0]
 
 
 def test_d49_one_completion_is_no_group_of_four(tmp_path, unsloth):
@@ -532,3 +537,21 @@ def test_d62_full_eval_halves_the_weights_or_does_nothing(small_policy, tmp_path
         trainer.evaluate(trainer.train_dataset.select(range(1)))
         found.append({weight.dtype for weight in trainer.model.parameters()})
     assert found == [{torch.float32}, {torch.float16}]
+
+
+def test_d70_yarn_turns_every_position_otherwise():
+    shape = {"head_dim": 128, "hidden_size": 256, "num_attention_heads": 2, "num_key_value_heads": 2}
+    native = Qwen3Config(**shape, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+    yarn = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32768}
+    longer = Qwen3Config(**shape, max_position_embeddings=131072, rope_parameters=yarn)
+    assert native.max_position_embeddings * 4 == longer.max_position_embeddings, "32,768 is Qwen3's native length"
+    plain, scaled = map(Qwen3RotaryEmbedding, (native, longer))
+    x, positions = torch.zeros(1, 1), torch.tensor([[0, 1, 100]])
+    assert not any(
+        torch.isclose(*cosines).all()
+        for cosines in zip(plain(x, positions)[0][0], scaled(x, positions)[0][0], strict=True)
+    )
+
+
+def test_d71_the_weights_leave_two_gb():
+    assert 17.5 - 30.5e9 / 2 / 1e9 == pytest.approx(2.25)

@@ -196,7 +196,8 @@ def test_c10_the_kl_is_estimated_at_the_sampled_token():
     assert exact.item() == pytest.approx(0.5108, abs=1e-4), "neither of the two"
 
 
-def test_c11_by_default_there_is_no_kl_at_all(light):
+def test_c11_by_default_there_is_no_kl_at_all(light, unsloth):
+    assert 'self._metrics[mode]["kl"].append(mean_kl.item())' in unsloth["unsloth/models/rl_replacements.py"]
     assert DEFAULTS["beta"] == 0.0 and light.trainer.ref_model is None
     assert not any("kl" in log for log in light.logs)
     assert losses.grpo_loss(-torch.ones(1, 2), torch.ones(1), torch.ones(1, 2)).kl is None
@@ -353,7 +354,8 @@ def test_c30_the_weight_of_the_kl_is_beta(unsloth):
     assert "IGNORED" in said[0], "under Unsloth beta stays 0, and a printed line is all there is"
 
 
-def test_c31_the_reference_is_no_copy_of_the_policy_in_memory(whole, light):
+def test_c31_the_reference_is_no_copy_of_the_policy_in_memory(whole, light, unsloth):
+    assert "use base model as reference, not SFT/LoRA model" in unsloth["unsloth/models/rl.py"]
     reference = whole.trainer.ref_model.lm_head.weight
     assert torch.equal(reference, whole.saved) and not torch.equal(reference, whole.start), "read from its folder"
     assert light.trainer.ref_model is None
@@ -437,7 +439,9 @@ def test_c41_unsloth_ignores_a_peft_config(unsloth):
     assert 'init.replace("if peft_config is not None:", "if False:")' in unsloth["unsloth/models/rl.py"]
 
 
-def test_c42_what_the_trainer_logs(whole):
+def test_c42_what_the_trainer_logs(whole, unsloth):
+    source = unsloth["unsloth/models/rl_replacements.py"]
+    assert re.search(r'\["kl"\]\.append', source) and not re.search(r'\["entropy"\]\.append', source)
     logged = {name for log in whole.logs for name in log}
     assert {"reward", "reward_std", "rewards/variety/mean", "rewards/variety/std", "kl", "entropy"} <= logged
     assert not {"rewards/mean", "rewards/best", "rewards/worst", "objective/kl", "objective/entropy"} & logged
@@ -556,3 +560,19 @@ def test_c64_dpo_can_sample_too():
 
     parameters = inspect.signature(online_dpo.OnlineDPOTrainer.__init__).parameters
     assert "reward_funcs" in parameters, "it samples, scores and pairs while it trains"
+
+
+def test_c67_a_smaller_group_generates_as_much():
+    batch = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2}
+    found = [arithmetic.batch_numbers({**batch, "num_generations": group}, num_processes=1) for group in (16, 8, 4)]
+    assert {numbers["completions_per_update"] for numbers in found} == {32}
+    assert [numbers["unique_prompts"] for numbers in found] == [2, 4, 8]
+
+
+def test_c68_a_verifier_needs_the_truth(whole):
+    with pytest.raises(TypeError, match="answer"):
+        rewards.check_numbers(["<SOLUTION>4</SOLUTION>"])
+    assert rewards.check_numbers(["<SOLUTION>4</SOLUTION>"] * 2, answer=["4", "5"]) == [3.5, -1.5], (
+        "one text, two truths"
+    )
+    assert len(whole.calls[0]["answer"]) == len(whole.calls[0]["completions"]), "TRL hands it over"

@@ -12,9 +12,10 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer, utils
 from trl.trainer.utils import RepeatSampler
 
-from grpo_nb import advantages, losses, paradigms, rewards
+from grpo_nb import advantages, evaluate, losses, paradigms, rewards, templates
 from grpo_nb.batchflow import arithmetic
 from tests import small_runs
+from tools.pages import proof
 
 SNIPPET = "epsilon=0.1,\ndelta=2.0  # no comma\nloss_type='bnpo',\nloss_type='grpo',\n"  # its shape, in small
 TABLE = {"guide": (42, 9.8, 0, 2.5), "standard": (414, 78.3, 16, 2.5)}  # GB: training, loss, weights, KV cache
@@ -211,3 +212,47 @@ def test_b27_trl_scores_one_micro_batch_at_a_time(trainer):
 def test_b28_the_columns_add_up_to_54_3_and_510_8():
     assert [sum(column) for column in TABLE.values()] == pytest.approx([54.3, 510.8], abs=1e-9)
     assert sum(TABLE["guide"]) != pytest.approx(54.33, abs=0.01)
+
+
+# Contradictions.
+@pytest.fixture
+def recorded():
+    """Least and largest of five runs of the cpu profile, and the settings of their GRPO."""
+    record = proof.records()["learning"]
+    return record["summary"], record["profile"]["grpo"]
+
+
+def test_b31_fifty_steps_can_be_enough(recorded):
+    summary, grpo = recorded
+    assert (grpo["max_steps"], grpo["per_device_train_batch_size"] // grpo["num_generations"]) == (50, 16)
+    assert summary["before sampled"]["max"] < 0.6 and summary["after sampled"]["min"] > 0.97
+
+
+def test_b32_a_tiny_policy_keeps_the_layout(recorded, small_policy):
+    assert recorded[0]["before format"]["min"] > 0.99, "after SFT, before GRPO"
+    assert sum(weights.numel() for weights in small_policy[0].parameters()) < 2e6
+
+
+def test_b33_no_template_writes_that_pair():
+    assert templates.TAGS[:2] == ("<start_working_out>", "<end_working_out>")
+    assert "</end_working_out>" not in templates.chat_template()
+    good = "1+1=2<end_working_out><SOLUTION>2</SOLUTION>"
+    told = good.replace("<end_", "</end_")
+    assert rewards.match_format_exactly([good, told]) == [3.0, 0.0]
+
+
+def test_b34_more_reward_is_not_more_right():
+    honest, lazy = answer("42"), answer(" ".join(map(str, range(100))))
+    pays = ["41" in honest, "41" in lazy]  # a reward for a completion in which the true answer, 41, occurs
+    assert pays == [False, True] and not any(evaluate.is_correct(text, "41") for text in (honest, lazy))
+    assert not advantages.group_advantages(torch.ones(2, 8)).any(), "and where all are right, nothing is left to learn"
+
+
+def test_b35_a_step_goes_beyond_the_clip():
+    theta = torch.zeros(4, requires_grad=True)
+    old = theta.detach().log_softmax(-1)
+    pay = advantages.group_advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))[0]
+    loss = losses.grpo_loss(theta.log_softmax(-1).unsqueeze(1), pay, torch.ones(4, 1), epsilon=0.2).loss
+    (slope,) = torch.autograd.grad(loss, theta)
+    ratio = ((theta - 5 * slope).log_softmax(-1) - old).exp()
+    assert ratio[0] > 2 and ratio[1:].max() < 0.8, "one step; the interval is 0.8 to 1.2"

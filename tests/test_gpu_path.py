@@ -36,24 +36,39 @@ class FastLanguageModel:
 
 # What notebooks 03, 06 and 07 do, in their order, on the t4 profile with the GPU-only settings taken out.
 PIPELINE = """
-from grpo_nb import data, evaluate, export, profiles, rewards, train
+from grpo_nb import data, evaluate, export, profiles, train
 from grpo_nb.runs import tracking
 
 profile = profiles.current("t4")
 profile.task.update(num_held_out=4, system_prompt="Add.")
 for settings in (profile.sft, profile.grpo):
     settings.update(fp16=False, use_cpu=True, optim="adamw_torch", max_steps=1, gradient_checkpointing=False)
-profile.grpo.update(use_vllm=False, max_completion_length=8)
+profile.grpo.update(use_vllm=False, max_completion_length=8, max_steps=2, warmup_steps=0)
 policy, tokenizer = train.warm_start(profile)
 rows, held_out = data.load_task(profile.task)
 prompts, tests = data.grpo_rows(rows), data.grpo_rows(held_out)
 run = tracking.Run("grpo", profile)
-trainer = train.grpo_trainer(policy, tokenizer, prompts, [rewards.check_answer], profile, run=run)
+
+
+def length(completions, **columns):  # a reward that differs, so that the weights move
+    return [float(len(completion[0]["content"])) for completion in completions]
+
+
+trainer = train.grpo_trainer(policy, tokenizer, prompts, [length], profile, run=run)
 assert trainer.model is policy, "GRPO goes on with the adapter that SFT trained"
+train.resume_or_start(trainer, minutes=1e-6)
+assert trainer.state.global_step == 1, "stopped and sealed"
+try:
+    anew = train.grpo_trainer(policy, tokenizer, prompts, [length], profile, run=run)
+    train.resume_or_start(anew)
+except ValueError as error:
+    assert "starting weights" in str(error), error
+else:
+    raise AssertionError("a trainer made anew in this kernel starts where the first one stopped")
 train.resume_or_start(trainer)
 evaluate.accuracy(trainer.model, tokenizer, tests, max_new_tokens=8, **profile.evaluate)
 export.save_adapter(trainer.model, tokenizer, run.folder / "adapter")
-assert len(run.rows()) == 1
+assert len(run.rows()) == 2
 assert {row["problem"] for row in train.trace_rows(profile)}.isdisjoint(row["problem"] for row in held_out)
 print("finished", train.trace_rows(profile)[0]["answer"])
 """

@@ -1,12 +1,16 @@
 """The t4 and a100 profiles, checked without a GPU: against TRL's config classes and the pinned Unsloth wheel."""
 
 import ast
+import re
+import zipfile
 
 import pytest
 from trl import GRPOConfig, SFTConfig
 
+from benchmarks import peers
 from grpo_nb import models, profiles
 from grpo_nb.batchflow import arithmetic
+from tests import wheels
 
 GPU_PROFILES = ("t4", "a100")
 # Method of FastLanguageModel → the file and class of the wheel that spell out its parameters. Both methods also take
@@ -41,6 +45,11 @@ def parameters(source: str, owner: str, method: str) -> set[str]:
     raise ValueError(
         f"the source must define {owner}.{method} (it does not). Look for where this release has moved it."
     )
+
+
+def functions(source: str) -> dict[str, str]:
+    """Name → text of each function of a module, without its comments."""
+    return {node.name: ast.unparse(node) for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
 
 
 # Golden: the numbers of *Qwen3-8B GRPO with SwanLab* that carry over.
@@ -125,6 +134,30 @@ def test_unsloth_knows_every_keyword_that_we_give(name, unsloth_parameters):
 def test_unsloth_gets_the_rank_that_it_must_reserve(name):
     profile = profiles.current(name)
     assert models.unsloth_load_kwargs(profile)["max_lora_rank"] == models.unsloth_lora_kwargs(profile)["r"]
+
+
+def test_unsloth_wants_the_cards_that_machine_names(unsloth):
+    """fp16 settings only where a card has no bf16, that is below compute capability 8; vLLM only from 7 on."""
+    assert "if not force_float32 and (bfloat16 and use_fp16): raise TypeError(" in unsloth["unsloth/models/rl.py"]
+    assert "all(major >= 8 for major, _ in _cuda_caps)" in unsloth["unsloth/models/_utils.py"]
+    assert "torch.cuda.get_device_capability()[0] < 7:" in unsloth["unsloth/models/loader.py"]
+
+
+def test_unsloth_zoo_keeps_adapters_in_float32_and_shares_out_what_is_free():
+    """What notebook 05 says of the adapter and of vLLM's pool."""
+    with zipfile.ZipFile(wheels.wheel("unsloth_zoo", peers.WHEELS["unsloth_zoo"])) as files:
+        training, pool = (
+            functions(files.read(f"unsloth_zoo/{name}.py").decode())[function]
+            for name, function in [
+                ("training_utils", "prepare_model_for_training"),
+                ("vllm_utils", "approximate_vllm_memory_usage"),
+            ]
+        )
+    is_lora = re.search(r"if '\.lora_A\.' in name or [^\n]+:\n +upcast = True\n", training)
+    assert is_lora and "dtype = torch.float32 if upcast else mixed_precision_dtype" in training
+    assert re.search(
+        r"free_memory, total_memory = get_mem_info\(\)\n +free_memory = gpu_memory_utilization \* free_memory", pool
+    )
 
 
 def test_a_wrong_keyword_is_seen(unsloth_parameters):

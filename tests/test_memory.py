@@ -210,6 +210,18 @@ def test_a_pool_is_shared_or_not_kept_or_asleep():
     assert trl.peak > unsloth.peak and trl.peak > sleeping.peak
 
 
+def test_unsloth_keeps_an_adapter_in_float32_on_any_base():
+    """So says unsloth_zoo's source (tests/test_gpu_profiles.py); TRL makes it bfloat16 on a base of 4 or 8 bits."""
+    for bits, width in [(4, 2), (8, 2), (16, 4)]:
+        trl, unsloth = (
+            memory.budget(LLAMA, {}, prompt_tokens=256, lora=ALL, bits=bits, backend=backend).terms
+            for backend in ("trl", "unsloth")
+        )
+        count = memory.adapter_parameters(LLAMA, ALL)
+        assert (trl["adapter"], unsloth["adapter"]) == (width * count, 4 * count)
+        assert trl["weights"] == unsloth["weights"] and unsloth["gradients"] == 4 * count
+
+
 def test_a_vllm_server_books_no_pool_here():
     settings = {"use_vllm": True, "vllm_mode": "server"}
     found = memory.budget(LLAMA, settings, prompt_tokens=256, lora=ALL)

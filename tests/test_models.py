@@ -3,6 +3,7 @@
 import builtins
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -243,3 +244,28 @@ def test_thread_probe_sets_what_it_returns():
         assert models.use_fastest_threads() == torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("card", "gib", "capability", "profile"),
+    [
+        ("none", 0, None, "cpu"),
+        ("Tesla T4", 14.6, (7, 5), "t4"),
+        ("Tesla V100", 15.8, (7, 0), "t4"),
+        ("Tesla P100", 15.9, (6, 0), "cpu"),  # Unsloth starts no vLLM below 7
+        ("RTX 2080", 7.8, (7, 5), "cpu"),
+        ("L4", 22.0, (8, 9), "cpu"),  # it has bf16, and t4 is fp16
+        ("RTX 4090", 23.5, (8, 9), "cpu"),
+        ("A100", 39.4, (8, 0), "a100"),
+        ("H200", 139.8, (9, 0), "a100"),
+        ("Quadro RTX 8000", 47.5, (7, 5), "t4"),  # large, but without bf16
+    ],
+)
+def test_a_card_is_told_a_profile_that_can_run_on_it(card, gib, capability, profile, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda index: SimpleNamespace(name=card, total_memory=int(gib * 2**30), major=capability[0]),
+    )
+    assert models.machine()["profile"] == profile

@@ -96,8 +96,9 @@ def budget(
             precision (TRL's default, bf16) makes them 16.
         card: bytes of the card; needed for vLLM's pool, which is a share of it. With vllm_mode "server" the pool lies
             on another card and is none here.
-        backend: "trl", or "unsloth": then vLLM shares its weights with training, checkpoints go to the system's
-            memory, and the loss makes its logits in pieces of 2 GiB (as its settings say; not run here).
+        backend: "trl", or "unsloth": then vLLM shares its weights with training, an adapter is float32 on any base,
+            checkpoints go to the system's memory, and the loss makes its logits in pieces of 2 GiB (as its source says;
+            not run here).
         num_processes: that train, one card each; every one holds all weights and its part of a generation batch.
     Returns: `Budget`.
     Raises: ValueError where settings cannot be meant, or TRL would refuse the batch.
@@ -118,7 +119,8 @@ def budget(
     is_mixed = settings.get("bf16") is not False or settings.get("fp16")
     tokens, width, cached = prompt_tokens + completion, 16 if is_mixed else max(16, bits), max(16, bits)
     weights = weight_bytes(config, bits=bits)["total"]
-    trained = trained_bytes(config, lora=lora, bits=bits, optim=settings["optim"])
+    base = max(16, bits) if is_unsloth and lora is not None else bits
+    trained = trained_bytes(config, lora=lora, bits=base, optim=settings["optim"])
     checkpointing = settings["gradient_checkpointing"] and ("unsloth" if is_unsloth else True)
     kept = activation_bytes(
         config, rows=rows, tokens=tokens, lora=lora, bits=width, checkpointing=checkpointing, attention=attention

@@ -41,7 +41,8 @@ def pool_bytes(card: int, utilization: float, *, weights: int, is_shared: bool =
 
     Args:
         card: bytes of the card.
-        utilization: `vllm_gpu_memory_utilization` (TRL, 0.3 by default), `gpu_memory_utilization` (Unsloth).
+        utilization: `vllm_gpu_memory_utilization` (TRL, 0.3 by default), `gpu_memory_utilization` (Unsloth, which
+            takes this share of what is free when it loads: with an empty card, nearly the same).
         weights: bytes of vLLM's weights.
     Raises: ValueError for a share outside 0 … 1, or a pool that the weights fill.
 

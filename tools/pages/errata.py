@@ -30,12 +30,12 @@ INTRODUCTION = """
 # Errata of the sources
 
 Four documents brought the facts of this course together. They also hold statements that are wrong, outdated,
-contradictory or easy to misread, and code that does not run. This page lists what we found: {many} rows, each in our
-own words. {shown} of them are run by a test on every commit: it sees ours hold in the pinned libraries (TRL {trl}) or
-in `grpo_nb`, and re-makes the document's claim, where it can be run, to see it fail. (Some read Unsloth's wheel, which
-`make test` downloads and does not install.) The others name what they rest on: a paper, the source of a library that
-was read and not run, or the document itself. Where an erratum can be told by its words, a test also
-sees to it that no notebook of ours teaches it. To run the rows:
+contradictory or easy to misread, omissions that lead astray, and code that does not run. This page lists what we found:
+{many} rows, each in our own words. {shown} of them are run by a test on every commit: it sees ours hold in the pinned
+libraries (TRL {trl}) or in `grpo_nb`, and re-makes the document's claim, where it can be run, to see it fail. (Some
+read Unsloth's wheel, which `make test` downloads and does not install.) The others name what they rest on: a paper, the
+source of a library that was read and not run, or the document itself. Where an erratum can be told by its words, a test
+also sees to it that no notebook of ours teaches it. To run the rows:
 
 ```bash
 .venv/bin/python -m pytest tests/test_errata_*.py

@@ -23,8 +23,8 @@ releases and run by turns with ours, on the same inputs.
 
 Log-probs, GRPO's loss (dapo) and its gradient: 416 scored tokens among 1,024 positions, H = 576, V = 32,768, float32,
 one thread. Memory is what the allocator held at most, above the inputs. Errors are against float64 autograd: relative
-for gradients, in nats for log p. *Entropy*: whether a method computes it too. Unsloth trains on cards only: what runs
-here is the path that its code falls back to.
+for gradients, in nats for log p. *Entropy*: whether a method computes it too. Unsloth-zoo's head is written for cards:
+what runs here is the path that it falls back to, and not what Unsloth trains with on a CPU.
 
 ![Left: time and memory of every method, frozen head. Right: ours, by the size of a tile.](../notebooks/img/head.svg)
 
