@@ -11,7 +11,7 @@ from grpo_nb.runs import resumable
 
 def args(**changes) -> SimpleNamespace:
     usual = {
-        "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1, "logging_steps": 1,
+        "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1, "logging_strategy": "steps", "logging_steps": 1,
         "save_strategy": "steps", "save_steps": 10, "save_only_model": False, "save_total_limit": 2,
         "world_size": 1,
     }  # fmt: skip
@@ -44,8 +44,8 @@ def test_a_run_can_be_cut_where_generation_and_log_line_end():
     ("changes", "sentence"),
     [
         (
-            {"save_strategy": "no"},
-            r"save_strategy must be 'steps'.*\(got 'no'\)\. Try save_strategy = 'steps' and save_steps = 10",
+            {"save_strategy": "best"},
+            r"save_strategy must be 'steps'.*\(got 'best'\)\. Try save_strategy = 'steps' and save_steps = 10",
         ),
         ({"num_iterations": 3}, r"save_steps must be a multiple of 3: .* \(got 10\)\. Try save_steps = 9"),
         ({"logging_steps": 4}, r"save_steps must be a multiple of 4: .* \(got 10\)\. Try save_steps = 8"),

@@ -10,6 +10,8 @@ def curve(
 ) -> Figure:
     """Logged metrics against the training step: every step as a dot, the running mean as a line.
 
+    Evaluations (`eval_…`) are few, and of the same prompts each time: their line goes through the dots.
+
     Args:
         rows: lines of a run's metrics.jsonl; rows without a key are passed over.
         keys: metric names as TRL logs them, at most four.
@@ -24,10 +26,9 @@ def curve(
         if not points:
             continue
         steps, values = zip(*points, strict=True)
-        means = [
-            sum(values[max(0, i + 1 - smooth) : i + 1]) / len(values[max(0, i + 1 - smooth) : i + 1])
-            for i in range(len(values))
-        ]
+        span = 1 if key.startswith("eval_") else smooth
+        parts = [values[max(0, i + 1 - span) : i + 1] for i in range(len(values))]
+        means = [sum(part) / len(part) for part in parts]
         axes.plot(steps, values, marker, color=colour, markersize=3, alpha=0.35)
         axes.plot(steps, means, color=colour, linewidth=2)
         axes.annotate(key, (steps[-1], means[-1]), xytext=(4, 0), textcoords="offset points", color=colour, va="center")
@@ -48,13 +49,13 @@ def resumed(
     """
     figure = Figure(figsize=WIDE, layout="constrained")
     axes = figure.subplots()
-    steps, values = zip(*[(row["step"], row[key]) for row in whole], strict=True)
+    steps, values = zip(*[(row["step"], row[key]) for row in whole if key in row], strict=True)
     axes.plot(steps, values, color=OKABE_ITO["yellow"], linewidth=9, label="never killed")
     for rows, style, size, colour, label in [
         (first, "o-", 4, COLOURS["before"], "until the kill"),
         (second, "s--", 9, COLOURS["policy"], "resumed"),
     ]:
-        steps, values = zip(*[(row["step"], row[key]) for row in rows], strict=True)
+        steps, values = zip(*[(row["step"], row[key]) for row in rows if key in row], strict=True)
         axes.plot(steps, values, style, color=colour, markersize=size, fillstyle="none", linewidth=1.5, label=label)
     top = axes.get_ylim()[1]
     for step, text, side in [(sealed, "sealed", "right"), (first[-1]["step"], "killed", "left")]:
