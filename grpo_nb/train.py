@@ -4,6 +4,7 @@ A dict becomes an `SFTConfig` or a `GRPOConfig`, rows become a `datasets.Dataset
 loads. TRL's trainer trains, in the CPU profiles with the advantages and the loss of this package.
 """
 
+import copy
 import functools
 import hashlib
 import json
@@ -72,7 +73,7 @@ def sft_trainer(
             f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
             "after truncation). Raise it, or drop long rows with data.keep_short."
         )
-    _evaluate_apart(trainer, report)
+    _evaluate_apart(trainer, watch, report)
     return _with_callbacks(trainer, run, watch.callbacks(), _sealer(trainer, rows, (), config, held_out=held_out))
 
 
@@ -134,7 +135,7 @@ def grpo_trainer(
         eval_dataset=None if held_out is None else Dataset.from_list(list(held_out)),
         processing_class=tokenizer,
     )
-    _evaluate_apart(trainer, report)
+    _evaluate_apart(trainer, watch, report)
     watching = [*samples, *watch.callbacks(rewards, differ=report["rewards_differ"])]
     sealer = _sealer(trainer, rows, rewards, config, held_out=held_out, switches=profile.kernels, loss=loss)
     return _with_callbacks(trainer, run, watching, sealer)
@@ -178,18 +179,20 @@ def _samples(watch: guards.Watch, every: int | None, rewards: Sequence) -> list[
     return [callbacks.Samples(watch, every)]
 
 
-def _evaluate_apart(trainer, report: dict) -> None:
+def _evaluate_apart(trainer, watch: guards.Watch, report: dict) -> None:
     """Let evaluations change nothing of the training but its metrics, and say what they will take."""
     own, logs_completions = trainer.evaluate, getattr(trainer, "log_completions", False)
 
     @functools.wraps(own)
     def evaluate_apart(*args, **kwargs):
-        trainer.log_completions = False  # TRL would write them over the training's, into the file of the same step
+        # TRL has one table of completions, and one file of it for each step: it is to hold those of the training.
+        latest, table = watch.latest, getattr(trainer, "_logs", None)
+        trainer._logs, trainer.log_completions = copy.deepcopy(table), False
         try:
             with evaluate.apart(trainer.model, seed=trainer.args.seed):
                 return own(*args, **kwargs)
         finally:
-            trainer.log_completions = logs_completions
+            watch.latest, trainer._logs, trainer.log_completions = latest, table, logs_completions
 
     trainer.evaluate = evaluate_apart
     if report.get("evaluations"):

@@ -11,7 +11,8 @@ from grpo_nb.runs import resumable
 
 def args(**changes) -> SimpleNamespace:
     usual = {
-        "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1, "logging_strategy": "steps", "logging_steps": 1,
+        "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1,
+        "logging_strategy": "steps", "logging_steps": 1,
         "save_strategy": "steps", "save_steps": 10, "save_only_model": False, "save_total_limit": 2,
         "world_size": 1,
     }  # fmt: skip

@@ -48,11 +48,6 @@ def check_strategy(full: dict, *, has_eval_data: bool) -> None:
             "eval_strategy must be 'steps' or 'no': at the end of an epoch the checkpoint comes first, and a run that "
             "is resumed there would lack the evaluation (got 'epoch'). Try eval_strategy = 'steps'."
         )
-    if full["eval_strategy"] == "no" and full["eval_steps"] is not None:
-        raise ValueError(
-            f"eval_steps must come with eval_strategy = 'steps' (got {full['eval_steps']}, and eval_strategy = 'no'). "
-            "Try eval_steps = None, or pass the trainer held_out and eval_strategy='steps'."
-        )
     group, batch = _group(full), full["per_device_eval_batch_size"] * processes.launched()
     if evaluates(full) and batch % group:
         raise ValueError(
@@ -77,6 +72,11 @@ def check_evaluations(
     Raises: ValueError with the nearest values that pass.
     """
     full = keys.completed(settings, config_class)
+    if full["eval_strategy"] == "no" and full["eval_steps"] is not None:
+        raise ValueError(
+            f"eval_steps must come with eval_strategy = 'steps' (got {full['eval_steps']}, and eval_strategy = 'no'). "
+            "Try eval_steps = None, or pass the trainer held_out and eval_strategy='steps'."
+        )
     if rows is None or not evaluates(full):
         return {}
     _check_whole_batches(full, len(rows))

@@ -91,14 +91,13 @@ def check_sft(
     """
     columns.check_columns(rows, ["prompt", "completion"], why="SFT")
     check_settings(config, profile, stage="sft", has_eval_data=held_out is not None)
-    if held_out is None:
-        return {}
+    if held_out is not None:
+        held_out = data.read_rows(held_out)
+        columns.check_columns(held_out, ["prompt", "completion"], why="held_out")
+        prompts.check_prompts(rows)
+        prompts.check_held_out(rows, held_out)
     from trl import SFTConfig
 
-    held_out = data.read_rows(held_out)
-    columns.check_columns(held_out, ["prompt", "completion"], why="held_out")
-    prompts.check_prompts(rows)
-    prompts.check_held_out(rows, held_out)
     settings = keys.completed(config, SFTConfig)
     per_update = (
         settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"] * processes.launched()

@@ -99,9 +99,6 @@ class Samples(Callback):
     def __init__(self, watch, every: int):
         self.watch, self.every = watch, every
 
-    def on_evaluate(self, args, state, control, **kwargs):
-        self.watch.latest = {}  # held-out completions, where the next generation is not yet due
-
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step % self.every == 0 and self.watch.latest:
             print(f"step {state.global_step} · {samples(self.watch.latest, args.num_generations)}")
