@@ -62,11 +62,12 @@ class LiveTable(Callback):
             self._draw(state)
 
     def _add(self, log: dict):
-        """A log as a row; an evaluation's goes into the row of its step."""
+        """A log as a row; an evaluation's goes into the row of its step, the closing summary into none."""
+        if "train_runtime" in log:
+            return
         if self.rows and self.rows[-1]["step"] == log["step"]:
-            self.rows[-1] = {**self.rows[-1], **log}
-        elif "train_runtime" not in log:
-            self.rows.append(log)
+            log = {**self.rows.pop(), **log}
+        self.rows.append(log)
 
     def on_train_end(self, args, state, control, **kwargs):
         self._draw(state)
@@ -115,8 +116,8 @@ def samples(batch: dict, group: int) -> str:
     >>> scores = {"f": [1.5, 0.0], "g": [1.0, None]}
     >>> print(samples({"prompts": ["1+1?"] * 2, "answer": ["2"] * 2, "completions": texts, "scores": scores}, 2))
     question '1+1?' · answer '2'
-      rewards 1.5 + 1 · extracted '2' · response '<end_working_out><SOLUTION>2</SOLUTION>'
-      rewards 0 + none · extracted None · response '\\x1b[2J three'
+      rewards 1.5, 1 · extracted '2' · response '<end_working_out><SOLUTION>2</SOLUTION>'
+      rewards 0, none · extracted None · response '\\x1b[2J three'
     """
     prompt, answers = batch["prompts"][0], batch["answer"]
     question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
@@ -127,7 +128,7 @@ def samples(batch: dict, group: int) -> str:
     ranked = sorted(scored, key=lambda pair: -sum(score or 0.0 for score in pair[1]))
     for completion, scores in (ranked[0], ranked[-1]):
         text = parsing.text(completion)
-        paid = " + ".join("none" if score is None else f"{score:.4g}" for score in scores)
+        paid = ", ".join("none" if score is None else f"{score:.4g}" for score in scores)
         extracted, response = contract.shown(parsing.solution(text)), contract.shown(text, SHOWN)
         lines.append(f"  rewards {paid} · extracted {extracted} · response {response}")
     return "\n".join(lines)
