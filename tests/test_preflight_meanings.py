@@ -204,7 +204,7 @@ def test_an_evaluation_replaces_the_table_of_its_step(tmp_path, capsys):
 
 
 def test_printed_completions_are_drawn_by_pythons_random(tmp_path, capsys):
-    """The trainer begins at seed 42. What comes after an evaluation is the first number, or what a draw of two leaves."""
+    """The trainer begins at seed 42: after an evaluation comes the first number, or the one that a draw of two leaves."""
     (tmp_path / "completions").mkdir()
     after = []
     for printed in (None, 2):

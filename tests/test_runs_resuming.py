@@ -283,18 +283,24 @@ def test_a_torn_line_of_the_metrics_is_mended_from_the_checkpoint(small_policy, 
 
 
 def test_sft_goes_on_with_weights_and_token_count(profile, rows, tiny):
-    def run_sft(name, stop=None):
+    """The run that is cut evaluates too, after every second step: nothing but that is different."""
+    held_out = data.sft_rows(rows[20:22], system_prompt="Add.")
+    evaluating = {"held_out": held_out, "eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 2}
+
+    def run_sft(name, stop=None, **more):
         run = tracking.Run(name, profile, mode="off")
         settings = {"max_steps": 6, "save_steps": 2, "num_train_epochs": 2}
         prompts = data.sft_rows(rows[:17], system_prompt="Add.")
-        trainer = train.sft_trainer(*tiny, prompts, profile, run=run, **settings)
+        trainer = train.sft_trainer(*tiny, prompts, profile, run=run, **settings, **more)
         small_runs.die_at(trainer, stop) if stop else train.resume_or_start(trainer)
         return trainer, [{k: v for k, v in row.items() if "runtime" not in k} for row in run.rows()]
 
     whole, lines = run_sft("whole")
-    run_sft("cut", stop=5)
-    resumed, again = run_sft("cut")
-    assert small_runs.same(small_runs.weights(whole), small_runs.weights(resumed)) and lines == again
+    run_sft("cut", stop=5, **evaluating)
+    resumed, again = run_sft("cut", **evaluating)
+    assert small_runs.same(small_runs.weights(whole), small_runs.weights(resumed))
+    assert [row for row in again if "loss" in row] == lines
+    assert [row["step"] for row in again if "eval_loss" in row] == [2, 4, 6]
 
 
 class Dies(callbacks.Callback):
