@@ -8,7 +8,7 @@ import random
 import re
 from pathlib import Path
 
-import pandas
+import datasets
 import pytest
 import torch
 
@@ -200,11 +200,14 @@ def test_an_evaluation_replaces_the_table_of_its_step(tmp_path, capsys):
     table.parent.mkdir()
     table.write_text("of the training")
     evaluate_with_trl(tmp_path, log_completions=True)
-    assert len(pandas.read_parquet(table)) == 6 and "Completion" in capsys.readouterr().out
+    assert (
+        len(datasets.Dataset.from_parquet(str(table), cache_dir=str(tmp_path))) == 6
+        and "Completion" in capsys.readouterr().out
+    )
 
 
 def test_printed_completions_are_drawn_by_pythons_random(tmp_path, capsys):
-    """The trainer begins at seed 42: after an evaluation comes the first number, or the one that a draw of two leaves."""
+    """The trainer begins at seed 42: after an evaluation comes the first number, or the one after a draw of two."""
     (tmp_path / "completions").mkdir()
     after = []
     for printed in (None, 2):

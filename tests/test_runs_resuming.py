@@ -10,8 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
+import datasets
 import filelock
-import pandas
 import pytest
 import torch
 
@@ -341,7 +341,7 @@ def test_an_evaluation_changes_no_bit_of_the_training_and_none_is_lost_or_double
 
 
 @pytest.mark.parametrize("changes", [{"is_trls_own": True}, {"num_iterations": 2, "gradient_accumulation_steps": 2}])
-def test_evaluations_and_what_is_shown_disturb_no_other_trainer_either(changes, small_policy, capsys):
+def test_evaluations_and_what_is_shown_disturb_no_other_trainer_either(changes, small_policy, outputs, capsys):
     """TRL's own; and evaluations in the middle of a generation, in none of TRL's tables of completions."""
     ends = []
     for make, more in (
@@ -356,8 +356,9 @@ def test_evaluations_and_what_is_shown_disturb_no_other_trainer_either(changes, 
     said = capsys.readouterr().out
     assert re.findall(r"^step (\d) · question 'What is \d\d\+\d\d\?' · answer '\d+'$", said, re.MULTILINE) == ["2", "4"]
     assert len(re.findall(r"^  rewards \d+ · extracted .* · response .*$", said, re.MULTILINE)) == 4
-    for table in Path(trainer.args.output_dir).glob("completions/*.parquet"):
-        assert all(re.search(r"What is \d\d\+\d\d\?", prompt) for prompt in pandas.read_parquet(table)["prompt"])
+    tables = map(str, Path(trainer.args.output_dir).glob("completions/*.parquet"))
+    logged = datasets.Dataset.from_parquet([*tables], cache_dir=str(outputs))
+    assert {*logged["step"]} == {1, 2, 3, 4} and all(re.search(r"What is \d\d\+\d\d\?", p) for p in logged["prompt"])
 
 
 def test_without_checkpoints_a_run_begins_anew_and_an_interrupt_is_sealed_all_the_same(small_policy, uninterrupted):
