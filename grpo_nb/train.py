@@ -56,7 +56,6 @@ def sft_trainer(
     from trl import SFTConfig, SFTTrainer
 
     evaluations.check_given(settings, SFTConfig, held_out)
-
     is_unsloths = profile.policy["backend"] == "unsloth"
     has_adapter = is_unsloths or hasattr(policy, "peft_config")
     policy = models.add_lora(policy, profile, seed=seed) if has_adapter else models.own_copy(policy)
@@ -268,7 +267,7 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     """
     limits.check_whole(seed=seed, least=0)
     preflight.check_settings(profile.sft, profile, stage="sft")
-    preflight.check_settings(profile.grpo, profile)  # a slip there should not cost an SFT run
+    preflight.check_settings(profile.grpo, profile, has_eval_data=True)  # a slip there should not cost an SFT run
     rows = trace_rows(profile, seed=seed) if rows is None else rows
     preflight.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)
