@@ -198,7 +198,7 @@ def test_an_evaluation_is_averaged_over_batches(tmp_path):
 def test_an_evaluation_replaces_the_table_of_its_step(tmp_path, capsys):
     table = tmp_path / "completions" / "completions_00000.parquet"
     table.parent.mkdir()
-    table.write_text("of the training")
+    table.write_bytes(b"of the training")
     evaluate_with_trl(tmp_path, log_completions=True)
     assert (
         len(datasets.Dataset.from_parquet(str(table), cache_dir=str(tmp_path))) == 6
