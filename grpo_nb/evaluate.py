@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import random
 from collections.abc import Sequence
 
 from grpo_nb.batchflow import limits
@@ -46,8 +47,7 @@ def completions(
     if not isinstance(texts[0], str):
         texts = tokenizer.apply_chat_template(texts, tokenize=False, add_generation_prompt=True)
     step, out = max(1, batch_size // many), []
-    with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(policy):
-        torch.manual_seed(seed)
+    with torch.no_grad(), apart(policy, seed=seed):
         for start in range(0, len(texts), step):
             batch = tokenizer(
                 texts[start : start + step],
@@ -67,6 +67,23 @@ def completions(
             decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
             out += [decoded[i : i + many] for i in range(0, len(decoded), many)]
     return out
+
+
+@contextlib.contextmanager
+def apart(policy, *, seed: int):
+    """Within it dropout is off and random numbers begin at a seed; afterwards mode and random states are as before."""
+    import numpy
+    import torch
+    from transformers import set_seed
+
+    states = random.getstate(), numpy.random.get_state()
+    try:
+        with evaluation_mode(policy), torch.random.fork_rng():
+            set_seed(seed)
+            yield
+    finally:
+        random.setstate(states[0])
+        numpy.random.set_state(states[1])
 
 
 @contextlib.contextmanager

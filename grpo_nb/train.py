@@ -4,6 +4,7 @@ A dict becomes an `SFTConfig` or a `GRPOConfig`, rows become a `datasets.Dataset
 loads. TRL's trainer trains, in the CPU profiles with the advantages and the loss of this package.
 """
 
+import copy
 import functools
 import hashlib
 import json
@@ -12,9 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from grpo_nb import data, guards, models, preflight, templates
-from grpo_nb.batchflow import limits
-from grpo_nb.runs import checkpoints, files, fingerprints, resuming, stopping, tracking
+from grpo_nb import data, evaluate, guards, models, preflight, templates
+from grpo_nb.batchflow import arithmetic, limits
+from grpo_nb.preflight import evaluations
+from grpo_nb.rewards import contract
+from grpo_nb.runs import callbacks, checkpoints, files, fingerprints, resuming, stopping, tracking
 
 FEWEST_TRACES = 64  # of a warm start, where the context holds so many: the public recipe keeps 59, at 1,024 tokens
 VERSIONS = "versions.json"  # in the folder of a warm start: what trained it; grpo_nb 0.1.0 wrote none
@@ -26,6 +29,7 @@ def sft_trainer(
     rows: Sequence[dict],
     profile: SimpleNamespace,
     *,
+    held_out: Sequence[dict] | None = None,
     run: tracking.Run | None = None,
     guard: str | dict = "stop",
     seed: int = 0,
@@ -38,6 +42,7 @@ def sft_trainer(
 
     Args:
         rows: from `data.sft_rows`.
+        held_out: rows to evaluate on in mid-run, every `eval_steps` steps; see `grpo_trainer`.
         run: where metrics and checkpoints go; None writes no metrics.
         guard: what happens to bad gradients and weights, see `guards.Watch`; or a `Watch`.
         changes: settings of `SFTConfig` that differ from the profile's.
@@ -45,10 +50,12 @@ def sft_trainer(
     """
     config = _config(profile.sft, seed, changes)
     watch = guards.watch_of(guard)
-    preflight.check_sft({key: value for key, value in config.items() if key != "output_dir"}, rows, profile)
+    settings = {key: value for key, value in config.items() if key != "output_dir"}
+    report = preflight.check_sft(settings, rows, profile, held_out=held_out)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
+    evaluations.check_given(settings, SFTConfig, held_out)
     is_unsloths = profile.policy["backend"] == "unsloth"
     has_adapter = is_unsloths or hasattr(policy, "peft_config")
     policy = models.add_lora(policy, profile, seed=seed) if has_adapter else models.own_copy(policy)
@@ -57,6 +64,7 @@ def sft_trainer(
         model=policy,
         args=SFTConfig(**_arguments(config, _trainer_dir(profile, "sft", run))),
         train_dataset=Dataset.from_list(list(rows)),
+        eval_dataset=None if held_out is None else Dataset.from_list(list(held_out)),
         processing_class=tokenizer,
     )
     if not len(trainer.train_dataset):
@@ -64,7 +72,8 @@ def sft_trainer(
             f"max_length = {trainer.args.max_length} must leave some of each completion (got 0 of {len(rows)} rows "
             "after truncation). Raise it, or drop long rows with data.keep_short."
         )
-    return _with_callbacks(trainer, run, watch.callbacks(), _sealer(trainer, rows, (), config))
+    _evaluate_apart(trainer, watch, report)
+    return _with_callbacks(trainer, run, watch.callbacks(), _sealer(trainer, rows, (), config, held_out=held_out))
 
 
 def grpo_trainer(
@@ -75,6 +84,8 @@ def grpo_trainer(
     profile: SimpleNamespace,
     *,
     loss: Callable | None = None,
+    held_out: Sequence[dict] | None = None,
+    show_every: int | None = None,
     run: tracking.Run | None = None,
     guard: str | dict = "stop",
     seed: int = 0,
@@ -90,6 +101,9 @@ def grpo_trainer(
         rewards: functions `f(completions, **columns) -> list[float | None]`.
         loss: a loss per token of your own, `f(logps, old_logps, advantages, mask, **settings)`, in place of the loss
             type's; see `KernelGRPOTrainer`.
+        held_out: rows to evaluate on in mid-run, with `eval_strategy="steps"` and `eval_steps`: `eval_reward`, … in the
+            metrics. Each evaluation draws the same random numbers, and the training is what it is without any.
+        show_every: steps between two looks at completions, printed as text; None prints none.
         run: where metrics and checkpoints go; None writes no metrics.
         guard: "stop" ends the run at the first thing that would spoil it, "skip" leaves it out and counts; a dict
             decides for some guards only; a `guards.Watch` has limits of its own.
@@ -100,13 +114,15 @@ def grpo_trainer(
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
     # Whether embedding and head are tied `add_lora` sees; what the profile names is perhaps another policy.
-    report = preflight.check(config, rows, rewards, profile, tokenizer=tokenizer, is_tied=False)
-    trainer_class = _grpo_class(profile, loss)
+    given = {"tokenizer": tokenizer, "held_out": held_out, "is_tied": False}
+    report = preflight.check(config, rows, rewards, profile, **given)
+    trainer_class, samples = _grpo_class(profile, loss), _samples(watch, show_every, rewards)
     from datasets import Dataset
     from trl import GRPOConfig
 
     from grpo_nb.kernels import package_loss
 
+    evaluations.check_given(config, GRPOConfig, held_out)
     args = GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", run)))
     if loss is not None:
         package_loss.check_loss(loss, args)
@@ -115,10 +131,12 @@ def grpo_trainer(
         reward_funcs=watch.rewards(rewards),
         args=args,
         train_dataset=Dataset.from_list(list(rows)),
+        eval_dataset=None if held_out is None else Dataset.from_list(list(held_out)),
         processing_class=tokenizer,
     )
-    watching = watch.callbacks(rewards, differ=report["rewards_differ"])
-    sealer = _sealer(trainer, rows, rewards, config, switches=profile.kernels, loss=loss)
+    _evaluate_apart(trainer, watch, report)
+    watching = [*samples, *watch.callbacks(rewards, differ=report["rewards_differ"])]
+    sealer = _sealer(trainer, rows, rewards, config, held_out=held_out, switches=profile.kernels, loss=loss)
     return _with_callbacks(trainer, run, watching, sealer)
 
 
@@ -143,6 +161,41 @@ def _grpo_class(profile: SimpleNamespace, loss: Callable | None) -> Callable:
         )
     chosen = dict.fromkeys(SWITCHES, False) | switches | ({"own_loss": True, "loss": loss} if loss is not None else {})
     return functools.partial(KernelGRPOTrainer, **chosen)
+
+
+def _samples(watch: guards.Watch, every: int | None, rewards: Sequence) -> list[callbacks.Samples]:
+    if every is None:
+        return []
+    if not arithmetic.is_count(every):
+        raise ValueError(
+            f"show_every must be a whole number of steps, or None to print nothing (got {every!r}). Try show_every=5."
+        )
+    if not any(map(contract.is_function, rewards)):
+        raise ValueError(
+            "show_every shows what reward functions have scored (got reward models only). "
+            "Add a function, or try log_completions = True, which is TRL's."
+        )
+    return [callbacks.Samples(watch, every)]
+
+
+def _evaluate_apart(trainer, watch: guards.Watch, report: dict) -> None:
+    """Let evaluations change nothing of the training but its metrics, and say what they will take."""
+    own, logs_completions = trainer.evaluate, getattr(trainer, "log_completions", False)
+
+    @functools.wraps(own)
+    def evaluate_apart(*args, **kwargs):
+        # TRL has one table of completions, and one file of it for each step: it is to hold those of the training.
+        latest, table = watch.latest, getattr(trainer, "_logs", None)
+        trainer._logs, trainer.log_completions = copy.deepcopy(table), False
+        try:
+            with evaluate.apart(trainer.model, seed=trainer.args.seed):
+                return own(*args, **kwargs)
+        finally:
+            watch.latest, trainer._logs, trainer.log_completions = latest, table, logs_completions
+
+    trainer.evaluate = evaluate_apart
+    if report.get("evaluations"):
+        print(evaluations.sentence(report))
 
 
 def _config(settings: dict, seed: int, changes: dict) -> dict:
@@ -214,7 +267,7 @@ def warm_start(profile: SimpleNamespace, rows: Sequence[dict] | None = None, *, 
     """
     limits.check_whole(seed=seed, least=0)
     preflight.check_settings(profile.sft, profile, stage="sft")
-    preflight.check_settings(profile.grpo, profile)  # a slip there should not cost an SFT run
+    preflight.check_settings(profile.grpo, profile, has_eval_data=True)  # a slip there should not cost an SFT run
     rows = trace_rows(profile, seed=seed) if rows is None else rows
     preflight.check_columns(rows, ["problem", "answer", "working"], why="a warm start")
     path = warm_start_path(profile, rows, seed=seed)

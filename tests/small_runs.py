@@ -7,6 +7,8 @@ from benchmarks import survival
 from grpo_nb import data, train
 from grpo_nb.runs import callbacks, tracking
 
+TIMES = ("step_time", "_runtime", "_per_second")
+
 
 class Kill(Exception):
     """Ends a run where a SIGKILL would, in this process."""
@@ -52,8 +54,8 @@ def die_at(trainer, step: int) -> None:
 
 
 def curve(run) -> list[dict]:
-    """Every logged step, but for how long it took."""
-    return [{key: value for key, value in row.items() if key != "step_time"} for row in run.rows()]
+    """Every logged step and evaluation, but for how long it took."""
+    return [{key: value for key, value in row.items() if not key.endswith(TIMES)} for row in run.rows()]
 
 
 def weights(trainer) -> list[torch.Tensor]:

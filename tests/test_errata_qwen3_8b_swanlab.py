@@ -531,8 +531,8 @@ def test_d61_the_run_needs_names(tmp_path, monkeypatch):
 
 def test_d62_full_eval_halves_the_weights_or_does_nothing(small_policy, tmp_path, monkeypatch):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
-    trainer, _ = small_runs.trainer_of(small_policy, is_trls_own=True, fp16_full_eval=True)
-    found = []
+    trainer, _ = small_runs.trainer_of(small_policy, is_trls_own=True)
+    trainer.args.fp16_full_eval, found = True, []
     for trainer.is_in_train in (True, False):  # as eval_strategy evaluates, and as a call of evaluate() does
         trainer.evaluate(trainer.train_dataset.select(range(1)))
         found.append({weight.dtype for weight in trainer.model.parameters()})

@@ -1,5 +1,8 @@
 """What counts as right, and that measuring disturbs nothing."""
 
+import random
+
+import numpy
 import pytest
 import torch
 
@@ -30,6 +33,26 @@ def test_is_correct(completion, answer, right):
 def prompts(rows):
     longer = {"problem": "What is 12+34, please? I have to know.", "answer": "46"}  # so that batches are padded
     return data.grpo_rows([*rows[:5], longer], system_prompt="Show your work.")
+
+
+def test_apart_every_generator_begins_at_the_seed_and_is_put_back(tiny):
+    policy, _ = tiny
+
+    def draws():
+        return random.random(), float(numpy.random.rand()), float(torch.rand(()))
+
+    drawn = []
+    for seed in (1, 1, 2):
+        policy.train()
+        torch.manual_seed(0), random.seed(0), numpy.random.seed(0)
+        expected = draws()
+        torch.manual_seed(0), random.seed(0), numpy.random.seed(0)
+        with pytest.raises(ZeroDivisionError), evaluate.apart(policy, seed=seed):
+            assert not policy.training
+            drawn.append(draws())
+            raise ZeroDivisionError
+        assert policy.training and draws() == expected
+    assert drawn[0] == drawn[1] and not set(drawn[0]) & set(drawn[2])
 
 
 def test_seed_decides_the_samples_and_the_callers_state_stays(tiny, prompts):

@@ -105,6 +105,16 @@ def test_curve_draws_the_logged_numbers_and_their_mean():
     assert list(line.get_ydata()) == [1, 2, 4]
 
 
+def test_an_evaluations_line_goes_through_its_dots_and_two_names_do_not_meet():
+    """Ends at 4 (the mean of 3 and 5) and at 4.01: at one height, but for the offset of the upper name."""
+    rows = [{"step": step, "reward": float(step)} for step in range(1, 6)]
+    rows += [{"step": 0, "eval_reward": 1.0}, {"step": 5, "eval_reward": 4.51}]
+    axes = plots.curve(rows, ("reward", "eval_reward"), smooth=2).axes[0]
+    assert list(axes.lines[3].get_ydata()) == [1.0, 4.51]
+    names = {text.get_text(): text.xyann[1] for text in axes.texts}
+    assert names["reward"] == 0 and names["eval_reward"] > 8
+
+
 def test_curve_without_data_is_an_empty_picture():
     assert not plots.curve([{"step": 1}], ("kl",)).axes[0].lines
 

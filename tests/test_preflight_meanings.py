@@ -4,14 +4,16 @@ import ast
 import dataclasses
 import inspect
 import json
+import random
 import re
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 
 from grpo_nb import advantages, losses, preflight
-from tests import small_runs
+from tests import kernel_trainers, small_runs
 from tools.pages import parameters
 
 ROOT = Path(__file__).parent.parent
@@ -171,3 +173,48 @@ def test_truncated_completions_count_in_their_group_and_train_nothing(small_poli
     trainer.model.train()
     scored = trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
     assert scored["completion_mask"].sum() == 0 and (scored["advantages"] != 0).all()
+
+
+def by_call(completions, **columns):
+    """0 for each completion of the first call, 1 of the second, …"""
+    by_call.calls += 1
+    return [float(by_call.calls)] * len(completions)
+
+
+def evaluate_with_trl(folder, **changes) -> dict:
+    """Metrics of TRL's own trainer for three held-out rows of two completions, in batches of four."""
+    by_call.calls = -1
+    settings = {"num_generations_eval": 2, "per_device_eval_batch_size": 4, **changes}
+    trainer = kernel_trainers.trainer_of(kernel_trainers.tiny_model(), folder, **settings)
+    trainer.reward_funcs = [by_call]
+    return trainer.evaluate(trainer.train_dataset.select(range(3)))
+
+
+def test_an_evaluation_is_averaged_over_batches(tmp_path):
+    """By hand: four completions of reward 0 and two of reward 1 have the mean 1/3; their two batches have 1/2."""
+    assert evaluate_with_trl(tmp_path)["eval_reward"] == 0.5
+
+
+def test_an_evaluation_replaces_the_table_of_its_step(tmp_path, capsys):
+    table = tmp_path / "completions" / "completions_00000.parquet"
+    table.parent.mkdir()
+    table.write_bytes(b"of the training")
+    evaluate_with_trl(tmp_path, log_completions=True)
+    assert (
+        len(datasets.Dataset.from_parquet(str(table), cache_dir=str(tmp_path))) == 6
+        and "Completion" in capsys.readouterr().out
+    )
+
+
+def test_printed_completions_are_drawn_by_pythons_random(tmp_path, capsys):
+    """The trainer begins at seed 42: after an evaluation comes the first number, or the one after a draw of two."""
+    (tmp_path / "completions").mkdir()
+    after = []
+    for printed in (None, 2):
+        evaluate_with_trl(tmp_path, log_completions=True, num_completions_to_print=printed)
+        after.append(random.random())
+    random.seed(42)
+    first = random.random()
+    random.seed(42)
+    random.sample(range(6), 2)
+    assert after == [first, random.random()]

@@ -60,6 +60,34 @@ def test_a_resumed_run_begins_with_what_was_logged_before():
     assert ">1.000<" in table.handle.page and ">2.000<" in table.handle.page
 
 
+def test_an_evaluation_stands_in_the_row_of_its_step():
+    table = callbacks.LiveTable(every=1)
+    history = [{"step": 0, "eval_reward": 0.5}, {"step": 1, "reward": 1.0}, {"step": 1, "eval_reward": 1.5}]
+    table.on_train_begin(None, state(1, [*history, {"step": 1, "train_runtime": 9.0}]), None)
+    table.on_log(None, state(2), None, logs={"reward": 2.0})
+    table.on_log(None, state(2), None, logs={"eval_reward": 2.5})
+    assert table.rows == [
+        {"step": 0, "eval_reward": 0.5},
+        {"step": 1, "reward": 1.0, "eval_reward": 1.5},
+        {"step": 2, "reward": 2.0, "eval_reward": 2.5},
+    ]
+
+
+def test_what_a_policy_wrote_is_shown_as_text_short_and_on_its_line():
+    """Colour codes, a new line, a direction mark, half a surrogate, a very long one; None where nothing was scored."""
+    nasty = ["\x1b[31mred", "a\nb", "1\u202e2", "\ud800", "x" * 10**6]
+    batch = {
+        "prompts": [[{"role": "user", "content": "1+1?\x07"}]],
+        "answer": None,
+        "scores": {"f": [None] * 4 + [2.0]},
+    }
+    for text in nasty:
+        messages = [{"role": "assistant", "content": text}]
+        shown = callbacks.samples({**batch, "completions": [messages] * 5}, 5)
+        assert shown.isprintable() or shown.replace("\n", "").isprintable()
+        assert len(shown.splitlines()) == 3 and len(shown) < 600 and "rewards none" in shown and "'1+1?\\x07'" in shown
+
+
 def test_a_callback_answers_every_event_and_nothing_else():
     assert callbacks.Callback().on_prediction_step(1, two=2) is None
     with pytest.raises(AttributeError):

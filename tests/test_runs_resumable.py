@@ -11,7 +11,8 @@ from grpo_nb.runs import resumable
 
 def args(**changes) -> SimpleNamespace:
     usual = {
-        "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1, "logging_steps": 1,
+        "gradient_accumulation_steps": 1, "steps_per_generation": 1, "num_iterations": 1,
+        "logging_strategy": "steps", "logging_steps": 1,
         "save_strategy": "steps", "save_steps": 10, "save_only_model": False, "save_total_limit": 2,
         "world_size": 1,
     }  # fmt: skip
@@ -44,9 +45,19 @@ def test_a_run_can_be_cut_where_generation_and_log_line_end():
     ("changes", "sentence"),
     [
         (
-            {"save_strategy": "no"},
-            r"save_strategy must be 'steps'.*\(got 'no'\)\. Try save_strategy = 'steps' and save_steps = 10",
+            {"save_strategy": "best"},
+            r"save_strategy must be 'steps'.*\(got 'best'\)\. Try save_strategy = 'steps' and save_steps = 10",
         ),
+        (
+            {"save_strategy": "epoch"},
+            r"save_strategy must be 'steps'.*'no' \(got 'epoch'\)\. Try save_strategy = 'steps' and save_steps = 10",
+        ),
+        (
+            {"logging_strategy": "epoch"},
+            r"logging_strategy must be 'steps' or 'no'.*Try logging_strategy = 'steps' and",
+        ),
+        ({"logging_strategy": "epoch", "save_strategy": "no"}, r"logging_strategy must be 'steps' or 'no'"),
+        ({"logging_steps": 0.5, "save_strategy": "no"}, r"must be whole numbers of steps"),
         ({"num_iterations": 3}, r"save_steps must be a multiple of 3: .* \(got 10\)\. Try save_steps = 9"),
         ({"logging_steps": 4}, r"save_steps must be a multiple of 4: .* \(got 10\)\. Try save_steps = 8"),
         ({"save_only_model": True}, "save_only_model must be False"),
@@ -58,6 +69,14 @@ def test_what_cannot_resume_equally_is_refused(changes, sentence):
     resumable.check_resumable(args())
     with pytest.raises(ValueError, match=sentence):
         resumable.check_resumable(args(**changes))
+
+
+@pytest.mark.parametrize("changes", [{"save_strategy": "no"}, {"logging_strategy": "no", "logging_steps": 500}])
+def test_where_nothing_is_saved_or_logged_its_steps_stand_in_no_ones_way(changes):
+    settings = args(**{"save_steps": 7, "num_iterations": 7, **changes})
+    resumable.check_resumable(settings)
+    resumable.check_saves(settings, max_steps=24, updates_per_epoch=70)
+    assert [step for step in range(1, 22) if resumable.can_cut(settings, step, updates_per_epoch=70)] == [7, 14, 21]
 
 
 def test_the_next_step_to_cut_at():

@@ -4,12 +4,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import datasets
 import filelock
 import pytest
 import torch
@@ -282,18 +284,92 @@ def test_a_torn_line_of_the_metrics_is_mended_from_the_checkpoint(small_policy, 
 
 
 def test_sft_goes_on_with_weights_and_token_count(profile, rows, tiny):
-    def run_sft(name, stop=None):
+    """The run that is cut evaluates too, after every second step: nothing but that is different."""
+    held_out = data.sft_rows(rows[20:22], system_prompt="Add.")
+    evaluating = {"held_out": held_out, "eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 2}
+
+    def run_sft(name, stop=None, **more):
         run = tracking.Run(name, profile, mode="off")
         settings = {"max_steps": 6, "save_steps": 2, "num_train_epochs": 2}
         prompts = data.sft_rows(rows[:17], system_prompt="Add.")
-        trainer = train.sft_trainer(*tiny, prompts, profile, run=run, **settings)
+        trainer = train.sft_trainer(*tiny, prompts, profile, run=run, **settings, **more)
         small_runs.die_at(trainer, stop) if stop else train.resume_or_start(trainer)
         return trainer, [{k: v for k, v in row.items() if "runtime" not in k} for row in run.rows()]
 
     whole, lines = run_sft("whole")
-    run_sft("cut", stop=5)
-    resumed, again = run_sft("cut")
-    assert small_runs.same(small_runs.weights(whole), small_runs.weights(resumed)) and lines == again
+    run_sft("cut", stop=5, **evaluating)
+    resumed, again = run_sft("cut", **evaluating)
+    assert small_runs.same(small_runs.weights(whole), small_runs.weights(resumed))
+    assert [row for row in again if "loss" in row] == lines
+    assert [row["step"] for row in again if "eval_loss" in row] == [2, 4, 6]
+
+
+class Dies(callbacks.Callback):
+    """Breaks off in the middle of the evaluation after step 4, once it has been logged."""
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.global_step == 4:
+            raise small_runs.Kill
+
+
+def evaluated(small_policy, **changes):
+    """A trainer that evaluates before its first step and after every second, on two held-out rows."""
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True, "per_device_eval_batch_size": 4}
+    held_out = data.grpo_rows(data.addition(num_train=2, num_held_out=0, digits=3)[0], system_prompt="Add.")
+    return small_runs.trainer_of(small_policy, held_out=held_out, **settings | changes)
+
+
+def test_an_evaluation_changes_no_bit_of_the_training_and_none_is_lost_or_doubled(small_policy, uninterrupted, capsys):
+    """A checkpoint after step 2 holds two evaluations; the one after step 4 is cut, and held again."""
+    trainer, run = evaluated(small_policy)
+    assert "Evaluates 4 times on 8 completions of held-out rows, at most 64 tokens: 40 % of" in capsys.readouterr().out
+    train.resume_or_start(trainer)
+    whole = small_runs.curve(run)
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0])
+    assert [row for row in whole if "loss" in row] == uninterrupted[1]
+    evaluations, names = [row for row in whole if "loss" not in row], {"eval_loss", "eval_rewards/variety/mean"}
+    assert [row["step"] for row in evaluations] == [0, 2, 4, 6]
+    assert all({"eval_reward", "eval_entropy", *names} <= row.keys() for row in evaluations)
+    trainer, _ = evaluated(small_policy)
+    trainer.add_callback(Dies())
+    with pytest.raises(small_runs.Kill):
+        train.resume_or_start(trainer, fresh=True)
+    for _ in ("goes on from checkpoint-2", "is finished: loaded"):
+        trainer, run = evaluated(small_policy)
+        train.resume_or_start(trainer)
+        assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == whole
+        assert trainer.args.eval_on_start
+
+
+@pytest.mark.parametrize("changes", [{"is_trls_own": True}, {"num_iterations": 2, "gradient_accumulation_steps": 2}])
+def test_evaluations_and_what_is_shown_disturb_no_other_trainer_either(changes, small_policy, outputs, capsys):
+    """TRL's own; and evaluations in the middle of a generation, in none of TRL's tables of completions."""
+    ends = []
+    for make, more in (
+        (small_runs.trainer_of, {}),
+        (evaluated, {"show_every": 2, "log_completions": True, "eval_on_start": False, "eval_steps": 1}),
+    ):
+        trainer, run = make(small_policy, max_steps=4, **changes, **more)
+        train.resume_or_start(trainer, fresh=True)
+        curve = [row for row in small_runs.curve(run) if "loss" in row]
+        ends.append((small_runs.weights(trainer), curve))
+    assert small_runs.same(ends[0][0], ends[1][0]) and ends[0][1] == ends[1][1]
+    said = capsys.readouterr().out
+    assert re.findall(r"^step (\d) · question 'What is \d\d\+\d\d\?' · answer '\d+'$", said, re.MULTILINE) == ["2", "4"]
+    assert len(re.findall(r"^  rewards \d+ · extracted .* · response .*$", said, re.MULTILINE)) == 4
+    tables = map(str, Path(trainer.args.output_dir).glob("completions/*.parquet"))
+    logged = datasets.Dataset.from_parquet([*tables], cache_dir=str(outputs))
+    assert {*logged["step"]} == {1, 2, 3, 4} and all(re.search(r"What is \d\d\+\d\d\?", p) for p in logged["prompt"])
+
+
+def test_without_checkpoints_a_run_begins_anew_and_an_interrupt_is_sealed_all_the_same(small_policy, uninterrupted):
+    trainer, run = small_runs.trainer_of(small_policy, save_strategy="no")
+    train.resume_or_start(trainer, minutes=1e-9)
+    assert trainer.state.global_step == 1
+    trainer, run = small_runs.trainer_of(small_policy, save_strategy="no")
+    train.resume_or_start(trainer)
+    assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
+    assert [path.name for path in checkpoints.all_checkpoints(Path(trainer.args.output_dir))] == ["checkpoint-1"]
 
 
 def test_fresh_keeps_what_was_there(small_policy, uninterrupted, outputs):

@@ -70,6 +70,14 @@ def test_where_few_traces_are_short_the_shortest_are_kept(profile, tiny):
         train.short_traces(rows, tiny[1], profile)
 
 
+def test_a_profile_that_will_evaluate_has_its_warm_start(profile, rows, monkeypatch):
+    """The held-out rows are the trainer's affair, later."""
+    monkeypatch.setattr(models, "load_policy", lambda *args, **kwargs: pytest.fail("reached"))
+    profile.grpo.update(eval_strategy="steps", eval_steps=2, eval_on_start=True)
+    with pytest.raises(pytest.fail.Exception, match="reached"):
+        train.warm_start(profile, rows)
+
+
 def test_sft_puts_the_loss_on_the_completion_only(profile, rows, tiny):
     policy, tokenizer = tiny
     trainer = train.sft_trainer(policy, tokenizer, data.sft_rows(rows, system_prompt="Show your work."), profile)

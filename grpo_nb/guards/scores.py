@@ -103,6 +103,10 @@ class Scores:
             columns["log_metric"]("guards/skipped_rewards", float(bad))
         scores = [None if i in absurd else score for i, score in enumerate(scores)]
         self._note_answer(index, scores, columns)
+        if watch.latest.get("completions") is not completions:
+            kept = {key: columns.get(key) for key in ("prompts", "answer")}
+            watch.latest = {**kept, "completions": completions, "scores": {}}
+        watch.latest["scores"][name] = scores
         return scores
 
     def _note_answer(self, index: int, scores: list, columns: dict) -> None:

@@ -27,6 +27,8 @@ class Watch:
             from a guard's name in `POLICIES` to one of the two; those that it does not name stop.
         max_reward: a reward beyond ± this is absurd.
         max_share: share of a batch's completions that "skip" may leave without a score of one reward.
+    Attributes:
+        latest: the batch that was scored last: "completions", "prompts", "answer", "scores" (reward → list).
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Watch:
         self.policies = {**POLICIES, **chosen}
         self.max_reward, self.max_share = max_reward, max_share
         self.counts = dict.fromkeys(POLICIES, 0)
+        self.latest: dict = {}
 
     def rewards(self, functions: Sequence) -> list:
         """The reward functions with a guard around each, their names unchanged; reward models as they are."""

@@ -109,7 +109,9 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
         return outputs
 
     def _compute_loss(self, model, inputs):
-        if not self._drops_dead_rows or self._why_keep_all():
+        if (
+            not (self._drops_dead_rows and self.model.training) or self._why_keep_all()
+        ):  # nothing goes back in evaluation
             return self._loss_of(model, inputs)
         return dead_rows.compute_loss(self, self._loss_of, model, inputs, droppers=self._droppers)
 

@@ -4,11 +4,15 @@ from matplotlib.figure import Figure
 
 from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, plain
 
+LINE = 12  # points that a name takes
+
 
 def curve(
     rows: list[dict], keys: tuple[str, ...] = ("reward",), *, smooth: int = 5, title: str = "", ylabel: str = ""
 ) -> Figure:
     """Logged metrics against the training step: every step as a dot, the running mean as a line.
+
+    Evaluations (`eval_…`) are few, and of the same prompts each time: their line goes through the dots.
 
     Args:
         rows: lines of a run's metrics.jsonl; rows without a key are passed over.
@@ -16,7 +20,7 @@ def curve(
         smooth: steps in the trailing mean.
     """
     figure = Figure(figsize=WIDE, layout="constrained")
-    axes = figure.subplots()
+    axes, ends = figure.subplots(), []
     others = iter([COLOURS["policy"], COLOURS["before"], COLOURS["reference"], COLOURS["warning"]])
     for key, marker in zip(keys, "osD^", strict=False):
         colour = COLOURS.get(key) or next(others)
@@ -24,16 +28,26 @@ def curve(
         if not points:
             continue
         steps, values = zip(*points, strict=True)
-        means = [
-            sum(values[max(0, i + 1 - smooth) : i + 1]) / len(values[max(0, i + 1 - smooth) : i + 1])
-            for i in range(len(values))
-        ]
-        axes.plot(steps, values, marker, color=colour, markersize=3, alpha=0.35)
+        span, size, alpha = (1, 5, 1.0) if key.startswith("eval_") else (smooth, 3, 0.35)
+        parts = [values[max(0, i + 1 - span) : i + 1] for i in range(len(values))]
+        means = [sum(part) / len(part) for part in parts]
+        axes.plot(steps, values, marker, color=colour, markersize=size, alpha=alpha)
         axes.plot(steps, means, color=colour, linewidth=2)
-        axes.annotate(key, (steps[-1], means[-1]), xytext=(4, 0), textcoords="offset points", color=colour, va="center")
+        ends.append(((steps[-1], means[-1]), key, colour))
+    _label(axes, ends)
     plain(axes, xlabel="optimizer step", ylabel=ylabel or (keys[0] if len(keys) == 1 else ""), title=title)
     axes.margins(x=0.02)
     return figure
+
+
+def _label(axes, ends: list[tuple[tuple[float, float], str, str]]) -> None:
+    """A name beside the end of each line, (step, value), in its colour; where ends meet, one above the other."""
+    (low, high), room = axes.get_ylim(), 72 * WIDE[1] * 0.75  # points from the lowest value to the highest
+    place = -LINE
+    for end, key, colour in sorted(ends, key=lambda item: item[0][1]):
+        at = (end[1] - low) / (high - low) * room
+        place = max(at, place + LINE)
+        axes.annotate(key, end, xytext=(4, place - at), textcoords="offset points", color=colour, va="center")
 
 
 def resumed(
@@ -48,13 +62,13 @@ def resumed(
     """
     figure = Figure(figsize=WIDE, layout="constrained")
     axes = figure.subplots()
-    steps, values = zip(*[(row["step"], row[key]) for row in whole], strict=True)
+    steps, values = zip(*[(row["step"], row[key]) for row in whole if key in row], strict=True)
     axes.plot(steps, values, color=OKABE_ITO["yellow"], linewidth=9, label="never killed")
     for rows, style, size, colour, label in [
         (first, "o-", 4, COLOURS["before"], "until the kill"),
         (second, "s--", 9, COLOURS["policy"], "resumed"),
     ]:
-        steps, values = zip(*[(row["step"], row[key]) for row in rows], strict=True)
+        steps, values = zip(*[(row["step"], row[key]) for row in rows if key in row], strict=True)
         axes.plot(steps, values, style, color=colour, markersize=size, fillstyle="none", linewidth=1.5, label=label)
     top = axes.get_ylim()[1]
     for step, text, side in [(sealed, "sealed", "right"), (first[-1]["step"], "killed", "left")]:

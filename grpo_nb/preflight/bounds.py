@@ -50,11 +50,15 @@ BOUNDS = [
         "eval_steps off_policy_mask_threshold sapo_temperature_neg sapo_temperature_pos",
     ),
     (Bound(above=0, at_most=1), "top_p top_entropy_quantile vllm_gpu_memory_utilization"),
-    (Bound(at_least=0), "beta weight_decay max_grad_norm warmup_steps adam_epsilon"),
+    (Bound(at_least=0), "beta weight_decay max_grad_norm warmup_steps adam_epsilon eval_delay"),
     (Bound(at_least=0, at_most=1), "min_p ref_model_mixup_alpha"),
     (Bound(at_least=0, below=1), "adam_beta1 adam_beta2"),
     (Bound(at_least=0, at_most=limits.SEEDS - 1), "seed data_seed"),
-    (Bound(at_least=1), "max_completion_length num_iterations ref_model_sync_steps"),
+    (
+        Bound(at_least=1),
+        "max_completion_length num_iterations ref_model_sync_steps "
+        "num_generations_eval per_device_eval_batch_size eval_accumulation_steps",
+    ),
     (Bound(at_least=2, why="or the old checkpoint is deleted before the new one is sealed"), "save_total_limit"),
     (Bound(exactly=-1, at_least=1, why="for 0 means num_train_epochs"), "max_steps"),
     (Bound(exactly=0, at_least=2, why="for with 1 all completions of a prompt are the same"), "top_k"),

@@ -58,7 +58,7 @@ def check_disk(settings: dict, profile: SimpleNamespace, *, updates: int, folder
 
 
 def check_cuts(settings: dict, config_class: type, *, updates: int | None = None) -> None:
-    """Refuse checkpoints from which no run could go on; without any at steps, or with several processes, none is to.
+    """Refuse checkpoints from which no run could go on; with several processes, none is to.
 
     Args:
         settings: keys of `config_class` (`trl.GRPOConfig` or `SFTConfig`), as `values` left them.
@@ -68,7 +68,7 @@ def check_cuts(settings: dict, config_class: type, *, updates: int | None = None
     args = SimpleNamespace(**keys.completed(settings, config_class), world_size=processes.launched())
     if hasattr(args, "num_generations"):
         args.steps_per_generation = arithmetic.batch_numbers(settings, num_processes=args.world_size)[arithmetic.STEPS]
-    if args.save_strategy != "steps" or args.world_size > 1:
+    if args.world_size > 1:
         return
     resumable.check_resumable(args)
     if updates is not None:

@@ -11,6 +11,7 @@ from grpo_nb.preflight import (
     difficulty,
     disk,
     dry_runs,
+    evaluations,
     keys,
     processes,
     prompts,
@@ -41,12 +42,12 @@ def check(
         profile: for the context length and the disk; None skips those checks.
         tokenizer: counts the prompts' tokens exactly.
         policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
-        held_out: rows to evaluate on; none of them may be among the training rows.
+        held_out: rows to evaluate on, in mid-run where `eval_strategy` says so; none may be among the training rows.
         is_tied: whether the policy's head is its embedding; None: as in the policy that the profile names.
     Returns: report: the batch numbers, `prompts`, `columns`, `optimizer_steps_per_epoch`, `repeated_prompts`,
-    `crlf_prompts`; with rewards `rewards_differ` (whether any of them distinguished the dry run's completions) and
-    `text_answers` (truths that are no number); with a profile `checkpoints` and `checkpoint_mib`; with a policy
-    `alive_share` and `advice`.
+    `crlf_prompts`; with evaluations in mid-run what `evaluations.check_evaluations` says of them; with rewards
+    `rewards_differ` (whether any of them distinguished the dry run's completions) and `text_answers` (truths that are
+    no number); with a profile `checkpoints` and `checkpoint_mib`; with a policy `alive_share` and `advice`.
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
     rows = data.read_rows(dataset)
@@ -55,11 +56,17 @@ def check(
 
     settings = keys.completed(config, GRPOConfig)
     oddities = _check_rows(settings, rows, rewards, held_out)
+    room = None
     if profile is not None:
         room = {"context": profile.policy["max_seq_length"], "completion": settings["max_completion_length"]}
         context_lengths.check_lengths(rows, **room, tokenizer=tokenizer)
+    if held_out is not None and evaluations.evaluates(settings):
+        _check_evaluated(data.read_rows(held_out), rewards, room, tokenizer)
     updates = arithmetic.updates(config, len(rows), num_processes=processes.launched())
     report |= {"prompts": len(rows), "columns": list(rows[0]), "optimizer_steps_per_epoch": updates, **oddities}
+    per_update = report["completions_per_update"] / settings["num_iterations"]
+    sizes = {"updates": updates, "per_update": per_update, "longest": settings["max_completion_length"]}
+    report |= evaluations.check_evaluations(config, GRPOConfig, held_out, **sizes)
     disk.check_cuts(config, GRPOConfig, updates=updates)
     if profile is not None:
         report |= disk.check_disk(config, profile, updates=updates, folder=tracking.outputs_dir())
@@ -70,16 +77,34 @@ def check(
     return report
 
 
-def check_sft(config: dict, rows: Sequence[dict], profile: SimpleNamespace) -> None:
+def check_sft(
+    config: dict, rows: Sequence[dict], profile: SimpleNamespace, *, held_out: Sequence[dict] | None = None
+) -> dict:
     """Everything about an SFT run that can be checked without a model.
 
     Args:
         config: settings for `SFTConfig`.
         rows: with "prompt" and "completion".
+        held_out: rows to evaluate on, as for `check`.
+    Returns: report: of `evaluations.check_evaluations`, where there are any.
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
     columns.check_columns(rows, ["prompt", "completion"], why="SFT")
-    check_settings(config, profile, stage="sft")
+    check_settings(config, profile, stage="sft", has_eval_data=held_out is not None)
+    if held_out is not None:
+        held_out = data.read_rows(held_out)
+        columns.check_columns(held_out, ["prompt", "completion"], why="held_out")
+        prompts.check_prompts(rows)
+        prompts.check_held_out(rows, held_out)
+    from trl import SFTConfig
+
+    settings = keys.completed(config, SFTConfig)
+    per_update = (
+        settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"] * processes.launched()
+    )
+    longest = settings["max_length"] or profile.policy["max_seq_length"]
+    sizes = {"updates": -(-len(rows) // per_update), "per_update": per_update, "longest": longest}
+    return evaluations.check_evaluations(config, SFTConfig, held_out, **sizes)
 
 
 def check_settings(
@@ -131,3 +156,16 @@ def _check_rows(settings: dict, rows: Sequence[dict], rewards: Sequence[Callable
         prompts.check_held_out(rows, data.read_rows(held_out))
     arithmetic.check_prompts_fill_a_batch(settings, len(rows), num_processes=processes.launched())
     return oddities
+
+
+def _check_evaluated(held_out: Sequence[dict], rewards: Sequence[Callable], room: dict | None, tokenizer) -> None:
+    """Refuse rows that cannot be scored or answered in mid-run, where the training would stop."""
+    try:
+        columns.check_media(held_out)
+        if rewards != ():
+            signatures.check_rewards(rewards, held_out)
+            columns.check_truths(held_out, rewards)
+        if room is not None:
+            context_lengths.check_lengths(held_out, **room, tokenizer=tokenizer)
+    except ValueError as error:
+        raise ValueError(f"held-out rows: {error}") from None

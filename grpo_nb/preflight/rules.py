@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from grpo_nb import models
 from grpo_nb.memory import decoders
-from grpo_nb.preflight import processes
 
 MODE, LOW, HIGH = (f"vllm_importance_sampling_{name}" for name in ("mode", "clip_min", "clip_max"))
 
@@ -75,16 +74,13 @@ RULES: list[tuple[Callable[[dict], bool], str, tuple, str]] = [
     ),
 ]
 ENDS = ("embed_tokens", "lm_head")  # of a model; in a tied one they are one tensor
-# Without data to evaluate on, these must be as here.
-NO_EVALUATION = {"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False}
 
 
-def check_together(full: dict, *, has_eval_data: bool) -> None:
+def check_together(full: dict) -> None:
     """Refuse settings that contradict each other, or ask for what is not there.
 
     Args:
         full: every field of `GRPOConfig`, each of a kind and range that it may have; enumerations as text.
-        has_eval_data: whether the trainer will have rows to evaluate on.
     Raises: ValueError for the first of them.
     """
     for key, why in OFF.items():
@@ -93,7 +89,6 @@ def check_together(full: dict, *, has_eval_data: bool) -> None:
     for is_broken, must, keys, advice in RULES:
         if is_broken(full):
             raise ValueError(f"{must} (got {', '.join(f'{key} = {full[key]!r}' for key in keys)}). {advice}.")
-    _check_evaluation(full, has_eval_data)
 
 
 def check_engine(profile) -> None:
@@ -131,22 +126,6 @@ def _names(modules: str | list[str], end: str) -> bool:
     if isinstance(modules, str):
         return any(re.fullmatch(modules, path) for path in (end, f"model.{end}"))
     return any(name.removesuffix(".weight").split(".")[-1] == end for name in modules)
-
-
-def _check_evaluation(full: dict, has_eval_data: bool) -> None:
-    for key, quiet in NO_EVALUATION.items():
-        if full[key] != quiet and not has_eval_data:
-            raise ValueError(
-                f"evaluation in mid-run must have rows, and the trainer is given none (got {key} = {full[key]!r}). "
-                f"Try {key} = {quiet!r}, and compare evaluate.accuracy before and after."
-            )
-    group = full["num_generations_eval"] or full["num_generations"]
-    batch = full["per_device_eval_batch_size"] * processes.launched()
-    if full["eval_strategy"] != "no" and batch % group:
-        raise ValueError(
-            f"per_device_eval_batch_size × processes must be a multiple of the group to evaluate "
-            f"(got {batch}, {group}). Try per_device_eval_batch_size = {group}."
-        )
 
 
 def needs_bitsandbytes(optimizer: str) -> bool:

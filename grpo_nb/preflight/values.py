@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import NoneType, UnionType
 
 from grpo_nb.batchflow import arithmetic
-from grpo_nb.preflight import bounds, keys, rules
+from grpo_nb.preflight import bounds, evaluations, keys, rules
 
 LENGTH = "max_completion_length"
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", list: "a list", dict: "a dict"}
@@ -64,8 +64,10 @@ def check_values(
         _check_kind(known[key], value)
         _check_choice(known[key], value)
         _check_range(known[key], value)
+    full = keys.completed({**defaults, **settings}, config_class)
     if samples:
-        rules.check_together(keys.completed({**defaults, **settings}, config_class), has_eval_data=has_eval_data)
+        rules.check_together(full)
+    evaluations.check_strategy(full, has_eval_data=has_eval_data)
 
 
 def _kinds(annotation) -> tuple:
@@ -116,7 +118,8 @@ def _meant(value, kinds: Sequence[type], setting: Setting):
     """The value that was probably meant: "1e-5" is 1e-05, 4.0 is 4; the default where that cannot be said."""
     words = str(value).strip().lower()
     if bool in kinds:
-        return words == "true" if words in ("true", "false") and setting.name not in rules.OFF else setting.default
+        is_free = setting.name not in (*rules.OFF, *evaluations.QUIET)
+        return words == "true" if words in ("true", "false") and is_free else setting.default
     if not {int, float} & {*kinds}:
         return setting.default
     try:

@@ -3,7 +3,7 @@
 | file           | names                             | question                                                        |
 |----------------|-----------------------------------|-----------------------------------------------------------------|
 | `tracking`     | `Run`, `outputs_dir`, …           | where does a run write, and what did it write                   |
-| `callbacks`    | `Callback`, `LiveTable`           | what a trainer calls at every step; the table in the notebook   |
+| `callbacks`    | `Callback`, `LiveTable`, …        | what a trainer calls at every step: a table, some completions   |
 | `checkpoints`  | `Sealer`, `newest`, …             | which checkpoint is whole                                       |
 | `resumable`    | `can_cut`, `check_resumable`, …   | from which steps can a run go on                                |
 | `disk_room`    | `check_room`, …                   | what do the checkpoints take on the disk, and do they fit       |

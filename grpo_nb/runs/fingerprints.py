@@ -26,7 +26,7 @@ OF_NO_EFFECT = (
 
 
 def fingerprint(
-    args, rows: Sequence[dict], rewards: Sequence[Callable], model, tokenizer, *, switches=(), loss=None
+    args, rows: Sequence[dict], rewards: Sequence[Callable], model, tokenizer, *, held_out=None, switches=(), loss=None
 ) -> dict[str, dict]:
     """Everything on which the curve of a run depends, in sections whose entries can be compared one by one.
 
@@ -37,15 +37,16 @@ def fingerprint(
             functions of their own module (or notebook) that they use.
         model: as it is before the first step; its parameters count, sampled at 64 places each.
         tokenizer: its chat template counts.
+        held_out: rows to evaluate on in mid-run; None: nothing is.
         switches: of the trainer, beside its config: name → value; with `own_loss` the package's own files count.
         loss: a function of the learner's own; None where the package or TRL has it.
     """
-    texts = [json.dumps(row, sort_keys=True, default=str) for row in rows]
     adapters = {name: _plain(config.to_dict()) for name, config in getattr(model, "peft_config", {}).items()}
     return {
         "setting": settings(args),
         "adapter": {f"{name} {key}": c[key] for name, c in adapters.items() for key in c if key not in OF_A_PLACE},
-        "data set": {"rows": len(texts), "content": _digest("\n".join(texts))},
+        "data set": _content(rows),
+        "held-out rows": {} if held_out is None else _content(held_out),
         "code of reward": {f"{i}. {_name(reward)}": _digest(_code(reward)) for i, reward in enumerate(rewards, 1)},
         "code of loss": _code_of_loss(loss, dict(switches)),
         "starting weights": {"content": _weights(model)},
@@ -53,6 +54,11 @@ def fingerprint(
         "version": versions(),
         "switch": dict(switches),
     }
+
+
+def _content(rows: Sequence[dict]) -> dict:
+    texts = [json.dumps(row, sort_keys=True, default=str) for row in rows]
+    return {"rows": len(texts), "content": _digest("\n".join(texts))}
 
 
 def _code_of_loss(loss: Callable | None, switches: dict) -> dict[str, str]:

@@ -26,7 +26,7 @@ def can_cut(args, step: int, *, updates_per_epoch: int) -> bool:
     Args:
         updates_per_epoch: optimizer steps per epoch; the cycle starts anew with each epoch.
     """
-    return (step % updates_per_epoch) % generation_cycle(args) == 0 and step % int(args.logging_steps) == 0
+    return (step % updates_per_epoch) % generation_cycle(args) == 0 and step % _log_cycle(args) == 0
 
 
 def next_cut(args, step: int, *, updates_per_epoch: int) -> int:
@@ -62,20 +62,25 @@ def check_resumable(args) -> None:
         args: the trainer's config.
     Raises: ValueError naming the setting and what to do.
     """
-    if min(args.logging_steps, args.save_steps) < 1:
+    logs, saves = (str(getattr(name, "value", name)) for name in (args.logging_strategy, args.save_strategy))
+    if logs == "epoch":
+        raise ValueError(
+            "logging_strategy must be 'steps' or 'no': a run that is cut in an epoch would log half of it "
+            "(got 'epoch'). Try logging_strategy = 'steps' and logging_steps = 1."
+        )
+    if _log_cycle(args) < 1 or (saves == "steps" and args.save_steps < 1):
         raise ValueError(
             "logging_steps and save_steps must be whole numbers of steps where a run is to be resumed (got "
             f"{args.logging_steps} and {args.save_steps}). Try logging_steps = 1 and save_steps = "
             f"{generation_cycle(args) * max(1, 10 // generation_cycle(args))}."
         )
     unit, steps = _unit(args), args.save_steps
-    saves = str(getattr(args.save_strategy, "value", args.save_strategy))
-    if saves != "steps":
+    if saves not in ("steps", "no"):
         raise ValueError(
-            f"save_strategy must be 'steps', so that there is a checkpoint to resume from (got {saves!r}). "
-            f"Try save_strategy = 'steps' and save_steps = {unit * max(1, 10 // unit)}."
+            "save_strategy must be 'steps', so that there is a checkpoint to resume from, or 'no' "
+            f"(got {saves!r}). Try save_strategy = 'steps' and save_steps = {unit * max(1, 10 // unit)}."
         )
-    if steps % unit:
+    if saves == "steps" and steps % unit:
         raise ValueError(
             f"save_steps must be a multiple of {unit}: a generation of completions and a line of the log end there "
             f"(got {steps}). Try save_steps = {next(_multiples_near(steps, unit))}."
@@ -114,14 +119,19 @@ def check_saves(args, *, max_steps: int, updates_per_epoch: int) -> None:
         )
 
 
+def _log_cycle(args) -> int:
+    """Optimizer steps that a line of the log sums; 1 where none is written."""
+    return int(args.logging_steps) if args.logging_strategy == "steps" else 1
+
+
 def _unit(args) -> int:
     """Optimizer steps after which a generation and a line of the log end together."""
-    return math.lcm(generation_cycle(args), int(args.logging_steps))
+    return math.lcm(generation_cycle(args), _log_cycle(args))
 
 
 def _first_off(args, every: int, *, max_steps: int, updates_per_epoch: int) -> int | None:
     """The first checkpoint before the end from which a run could not go on; None if there is none."""
-    period = math.lcm(every, updates_per_epoch, int(args.logging_steps))  # from there on everything repeats
+    period = math.lcm(every, updates_per_epoch, _log_cycle(args))  # from there on everything repeats
     saves = range(every, min(max_steps, period + 1), every)
     return next((step for step in saves if not can_cut(args, step, updates_per_epoch=updates_per_epoch)), None)
 

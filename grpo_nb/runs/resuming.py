@@ -43,6 +43,8 @@ def train(trainer, sealer: checkpoints.Sealer, stopper: stopping.Stopper, *, fre
     helpers = [stopper, Restorer(found)] if found else [stopper]
     for helper in helpers:
         trainer.add_callback(helper)
+    evaluates_first = trainer.args.eval_on_start
+    trainer.args.eval_on_start = evaluates_first and found is None  # transformers would, wherever a run goes on
     try:
         with stopper.catching_interrupts():
             result = trainer.train(resume_from_checkpoint=str(found) if found else None)
@@ -56,6 +58,7 @@ def train(trainer, sealer: checkpoints.Sealer, stopper: stopping.Stopper, *, fre
                 raise trouble from error
         raise
     finally:
+        trainer.args.eval_on_start = evaluates_first
         for helper in helpers:
             trainer.remove_callback(helper)
     stopper.finish(trainer.state)

@@ -248,8 +248,17 @@ def log_row(library, line: bytes):
     """Give SwanLab the numbers of a line of metrics.jsonl, under the names of its own callback for transformers."""
     row = json.loads(line)
     numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
-    if curve := {f"train/{key}": value for key, value in numbers.items() if key not in ("schema", "step")}:
+    if curve := {named(key): value for key, value in numbers.items() if key not in ("schema", "step")}:
         library.log(curve, step=row["step"])
+
+
+def named(key: str) -> str:
+    """A metric's name in SwanLab, as `transformers.integrations` writes it.
+
+    >>> named("reward"), named("eval_reward")
+    ('train/reward', 'eval/reward')
+    """
+    return f"eval/{key[5:]}" if key.startswith("eval_") else f"train/{key}"
 
 
 def await_end(source, over: threading.Event, end: dict):

@@ -16,6 +16,20 @@ REMARKS = {
         "steps_per_generation; a batch size counts completions, not prompts.",
         "tests/test_preflight_settings.py::test_batch_numbers_equal_trls_or_both_refuse",
     ),
+    "num_generations_eval": (
+        "What is logged of an evaluation is the mean over its batches: in a smaller last batch a completion would "
+        "weigh more, so preflight refuses one.",
+        "tests/test_preflight_meanings.py::test_an_evaluation_is_averaged_over_batches",
+    ),
+    "log_completions": (
+        "An evaluation's table replaces that of the training in the file of the same step; a trainer from "
+        "`train.grpo_trainer` keeps the training's. Its `show_every` prints two completions as text.",
+        "tests/test_preflight_meanings.py::test_an_evaluation_replaces_the_table_of_its_step",
+    ),
+    "num_completions_to_print": (
+        "They are drawn by Python's `random`, and so is whatever a reward draws from it afterwards.",
+        "tests/test_preflight_meanings.py::test_printed_completions_are_drawn_by_pythons_random",
+    ),
     "max_completion_length": (
         "Under `dr_grpo` also the denominator of the loss: doubling it halves the gradient.",
         "tests/test_losses.py::test_what_each_loss_pays_to_a_short_and_a_long_answer",

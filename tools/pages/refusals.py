@@ -62,6 +62,10 @@ fp16=True, bf16=True
 fp16=True
 sync_ref_model=True
 eval_strategy="steps"
+eval_steps=5
+load_best_model_at_end=True
+fp16_full_eval=True
+lr_scheduler_type="reduce_lr_on_plateau"
 reward_weights=[1.0]
 reward_weights=[0, 0]
 vllm_importance_sampling_clip_min=4.0
@@ -72,6 +76,8 @@ save_total_limit=1
 save_only_model=True
 save_steps=8, num_iterations=3
 save_steps=0.1
+save_strategy="epoch"
+logging_strategy="epoch"
 output_dir="my-run"
 run_name="first try"
 num_generations=1
