@@ -45,6 +45,14 @@ def test_the_index_has_every_page():
     assert {*re.findall(r"\]\((\w+\.md)\)", index)} == {page.name for page in DOCS} - {"README.md"}
 
 
+def test_every_test_that_a_page_names_is_there():
+    pages = "\n".join(page.read_text(encoding="utf8") for page in WRITTEN)
+    named = set(re.findall(r"`(test_\w+)::(test_\w+)`", pages))
+    assert len(named) >= 40
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / f"{file}.py").read_text(encoding="utf8"), f"{file}::{test}"
+
+
 def test_the_readme_takes_a_minute():
     text = (ROOT / "README.md").read_text(encoding="utf8")
     assert len(text.split()) <= 600 and max(map(len, text.splitlines())) <= 120
