@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Sequence
 
+from grpo_nb import memory
 from grpo_nb.batchflow import limits
 from grpo_nb.rewards import parsing
 
@@ -23,12 +24,14 @@ def completions(
 ) -> list[list[str]]:
     """What the policy writes after each prompt, decoded as TRL decodes it (special tokens dropped, tags kept).
 
+    A policy that Unsloth loaded with vLLM is sampled by it, in the pool that it has anyway; others by transformers.
+
     Args:
         rows: with a "prompt", messages or text.
         num_return_sequences: completions per prompt; greedy decoding makes one.
         max_new_tokens: longest completion, in tokens.
         temperature: of the sampling; top_p, top_k and min_p are off, as in training.
-        batch_size: completions generated side by side.
+        batch_size: completions that transformers generates side by side; on a GPU fewer if its memory is too full.
         seed: of the sampling; the caller's random state is left as it was.
     Returns: for each row a list of completion texts.
     Raises: ValueError for a count that is none.
@@ -37,36 +40,85 @@ def completions(
 
     limits.check_whole(max_new_tokens=max_new_tokens, num_return_sequences=num_return_sequences, batch_size=batch_size)
     limits.check_whole(seed=seed, least=0)
-    many = 1 if greedy else num_return_sequences
-    how = (
-        {"do_sample": False}
-        if greedy
-        else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": None}
-    )
     texts = [row["prompt"] for row in rows]
     if not isinstance(texts[0], str):
         texts = tokenizer.apply_chat_template(texts, tokenize=False, add_generation_prompt=True)
-    step, out = max(1, batch_size // many), []
+    many = 1 if greedy else num_return_sequences
+    settings = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature, "seed": seed}
     with torch.no_grad(), apart(policy, seed=seed):
-        for start in range(0, len(texts), step):
-            batch = tokenizer(
-                texts[start : start + step],
-                return_tensors="pt",
-                padding=True,
-                padding_side="left",
-                add_special_tokens=False,
-            ).to(policy.device)
-            ids = policy.generate(
-                **batch,
-                **how,
-                num_return_sequences=many,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )[:, batch["input_ids"].shape[1] :]
-            decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
-            out += [decoded[i : i + many] for i in range(0, len(decoded), many)]
+        if hasattr(policy, "vllm_engine"):
+            ids = _by_vllm(policy, tokenizer, texts, many=many, **settings)
+        else:
+            repeated = [text for text in texts for _ in range(many)]
+            whole = max(1, batch_size // many) * many  # all completions of a prompt in one batch
+            ids = _by_transformers(policy, tokenizer, repeated, batch_size=whole, **settings)
+    decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [decoded[i : i + many] for i in range(0, len(decoded), many)]
+
+
+def _by_transformers(policy, tokenizer, texts: list[str], *, batch_size, max_new_tokens, temperature, seed) -> list:
+    """Token ids of one completion a text."""
+    import torch
+
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": None}
+    how = sampling if temperature else {"do_sample": False}
+    if policy.device.type == "cuda":
+        longest = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
+        batch_size = min(batch_size, _at_once(policy, tokens=longest + max_new_tokens))
+    torch.manual_seed(seed)
+    out = []
+    for start in range(0, len(texts), batch_size):
+        batch = tokenizer(
+            texts[start : start + batch_size],
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+        ).to(policy.device)
+        ids = policy.generate(
+            **batch,
+            **how,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        out += ids[:, batch["input_ids"].shape[1] :].tolist()
     return out
+
+
+def _at_once(policy, *, tokens: int) -> int:
+    """Completions of so many tokens, prompts included, that the card has room for now."""
+    import torch
+
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, which keeps what it once had
+    return memory.side_by_side(policy.config, tokens=tokens, free=torch.cuda.mem_get_info()[0] + unused)
+
+
+def _by_vllm(policy, tokenizer, texts: list[str], *, many, max_new_tokens, temperature, seed) -> list:
+    """Token ids of `many` completions a text, of the policy as it is now.
+
+    The engine holds the base's weights alone; an adapter that is switched on goes with the requests, as trained so far.
+    """
+    from vllm import SamplingParams
+
+    draws = random.Random(seed)  # vLLM counts on from a prompt's seed: equal ones would give all prompts the same noise
+    sampling = [
+        SamplingParams(
+            n=many,
+            max_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=1.0,
+            top_k=-1,
+            min_p=0.0,
+            seed=draws.getrandbits(31),
+        )
+        for _ in texts
+    ]
+    prompts = [{"prompt_token_ids": ids} for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    is_adapted = hasattr(policy, "load_lora") and policy.get_model_status().enabled
+    adapter = policy.load_lora("evaluation", load_tensors=True) if is_adapted else None
+    found = policy.fast_generate(prompts, sampling_params=sampling, use_tqdm=False, lora_request=adapter)
+    return [completion.token_ids for request in found for completion in request.outputs]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+LEAST_CAPABILITY = (7, 5)  # of a card: the gpu extra's torch, made for CUDA 13, has no kernels for older ones
+
 SEVEN_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 CPU: dict[str, dict] = {
@@ -104,7 +106,7 @@ T4: dict[str, dict] = {
     },
     "policy": {
         "backend": "unsloth",
-        "model_name": "Qwen/Qwen3-4B",
+        "model_name": "Qwen/Qwen3-4B-Base",  # not post-trained: the layout that SFT teaches is its first
         "max_seq_length": 1024,
         "load_in_4bit": True,  # QLoRA: base in 4 bits, adapter in float32; needs the gpu extra's vllm-bnb-plugin
         "fast_inference": True,  # vLLM, sharing the weights
@@ -122,7 +124,7 @@ T4: dict[str, dict] = {
         "optim": "adamw_8bit",
         "max_length": 1024,
         "logging_steps": 5,
-        "fp16": True,  # compute capability 7.5 has no bf16
+        "fp16": True,  # as a T4 has no bf16; `current` follows the card
         "bf16": False,
         "report_to": "none",
         "save_strategy": "steps",
@@ -165,7 +167,7 @@ A100: dict[str, dict] = {
     "task": {**T4["task"], "num_held_out": 128},
     "policy": {
         **T4["policy"],
-        "model_name": "Qwen/Qwen3-8B",
+        "model_name": "Qwen/Qwen3-8B-Base",
         "max_seq_length": 2048,
         "load_in_4bit": False,
         "gpu_memory_utilization": 0.7,
@@ -199,7 +201,8 @@ def current(name: str | None = None) -> SimpleNamespace:
 
     Args:
         name: one of ci, cpu, t4, a100; None reads GRPO_NB_PROFILE and falls back to cpu.
-    Returns: namespace with `name` and the seven dicts of the module's table.
+    Returns: namespace with `name` and the seven dicts of the module's table; in a GPU profile fp16 or bf16 as the card
+        has it, where there is one.
     Raises: ValueError for an unknown name.
 
     >>> current("a100").lora["r"]
@@ -210,7 +213,24 @@ def current(name: str | None = None) -> SimpleNamespace:
         raise ValueError(
             f"GRPO_NB_PROFILE must be one of {', '.join(PROFILES)} (got {name!r}). Try GRPO_NB_PROFILE=cpu."
         )
-    return SimpleNamespace(name=name, **copy.deepcopy(PROFILES[name]))
+    profile = SimpleNamespace(name=name, **copy.deepcopy(PROFILES[name]))
+    if profile.policy["backend"] == "unsloth" and (capability := card_capability()):
+        has_bf16 = capability >= (
+            8,
+            0,
+        )  # Unsloth's rule; it loads bf16 wherever it can, and refuses to train that in fp16
+        for settings in (profile.sft, profile.grpo):
+            settings.update(bf16=has_bf16, fp16=not has_bf16)
+    return profile
+
+
+def card_capability() -> tuple[int, int] | None:
+    """Compute capability of the oldest visible NVIDIA card; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return min(torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count()))
 
 
 def setting(variable: str) -> str:
@@ -230,3 +250,8 @@ def folder_named(variable: str) -> Path | None:
             f"{variable} must name a folder (got {given!r}, and there is no {unknown[0]}). Write the whole path."
         )
     return Path(path) if path else None
+
+
+def outputs_dir() -> Path:
+    """Folder for everything that runs write: GRPO_NB_OUTPUTS, or `outputs` beside the notebook."""
+    return folder_named("GRPO_NB_OUTPUTS") or Path("outputs")

@@ -3,6 +3,7 @@
 import ast
 import functools
 import os
+import re
 import textwrap
 import zipfile
 from pathlib import Path
@@ -44,3 +45,21 @@ def run(code: str, **names) -> dict:
     """The names after a piece of code has run with these."""
     exec(code, {"os": SimpleNamespace(environ={}), "print": lambda *words: None}, names)
     return names
+
+
+def functions(source: str, *names: str, **given) -> SimpleNamespace:
+    """Top-level functions of a file, as they stand there, with what else they need given to them."""
+    for name in names:
+        (code,) = re.findall(rf"^def {name}\(.*?(?=^[^\s)])", source, re.MULTILINE | re.DOTALL)
+        exec(code, given)
+    return SimpleNamespace(**{name: given[name] for name in names})
+
+
+@functools.cache
+def zoo_file(name: str) -> str:
+    """The text of a file of unsloth_zoo, of the release whose wheel is there; the lock's has the same `load_lora`."""
+    paths = sorted(WHEELS.glob("unsloth_zoo-*.whl"))
+    if not paths:
+        pytest.skip(f"no wheel of unsloth_zoo is in {WHEELS}: `make test` downloads it")
+    with zipfile.ZipFile(paths[-1]) as files:
+        return files.read(f"unsloth_zoo/{name}").decode()

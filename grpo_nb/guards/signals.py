@@ -7,6 +7,7 @@ from grpo_nb.runs import callbacks
 SOON, LATE = 3, 10  # in a row: if the run never did better, and if it did
 CHANCE = 1e-6
 UNIFORM = 0.995  # share of ln V; measured: random weights 0.989, after learning_rate = 1e3 1.000
+FEWEST = 300  # completions: if none of them ended, less than 1 % end, with 95 % confidence (the rule of three)
 EQUAL = 1e-6  # relative: rounding in the mean of equal rewards
 
 
@@ -73,7 +74,7 @@ class Signals(callbacks.Callback):
     def _begin(self) -> None:
         self.step, self.rewards = 0, []  # rewards: (step, mean) of every log that has one
         self.constant, self.value = Streak(), None
-        self.uniform, self.truncated = Streak(), Streak()
+        self.uniform, self.truncated, self.is_warned = Streak(), Streak(), False
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self._begin()
@@ -160,13 +161,21 @@ class Signals(callbacks.Callback):
             )
 
     def _truncation(self, args):
-        if self.truncated.is_long():
-            limit = getattr(args, "max_completion_length", None)
+        many = getattr(args, "generation_batch_size", FEWEST)
+        enough = max(SOON, -(-FEWEST // many))
+        limit = getattr(args, "max_completion_length", None)
+        advice = "Raise it, or check that the policy has learned to write the eos token."
+        if self.truncated.is_long(enough, enough):
             yield (
                 "truncation",
                 f"some completions must end by themselves (got completions/clipped_ratio = 1 in the last "
-                f"{self.truncated.length} batches, with max_completion_length = {limit}). Raise it, or check that the "
-                "policy has learned to write the eos token.",
+                f"{self.truncated.length} batches, with max_completion_length = {limit}). {advice}",
+            )
+        elif self.truncated.length >= SOON and not self.is_warned and self.watch.policies["truncation"] == "stop":
+            self.is_warned = True
+            print(
+                f"No completion of the last {self.truncated.length} batches ended by itself, with "
+                f"max_completion_length = {limit}; after {enough} such batches the run stops. {advice}"
             )
 
     def _entropy(self, logs: dict):

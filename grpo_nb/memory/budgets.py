@@ -84,6 +84,7 @@ def budget(
     backend: str = "trl",
     attention: str = "sdpa",
     num_processes: int = 1,
+    evaluated: int = 0,
 ) -> Budget:
     """Every term of a run, in bytes, on the card of one process.
 
@@ -100,6 +101,7 @@ def budget(
             checkpoints go to the system's memory, and the loss makes its logits in pieces of 2 GiB (as its source says;
             not run here).
         num_processes: that train, one card each; every one holds all weights and its part of a generation batch.
+        evaluated: completions side by side before and after training, `evaluate["batch_size"]`; vLLM's are in its pool.
     Returns: `Budget`.
     Raises: ValueError where settings cannot be meant, or TRL would refuse the batch.
 
@@ -128,7 +130,8 @@ def budget(
     logits, loss = _head(
         config, settings, rows=rows, completion=completion, lora=lora, is_unsloth=is_unsloth, bits=width
     )
-    cache = 0 if settings["use_vllm"] else kv_bytes(config, tokens=tokens, sequences=rows * micro_steps, bits=cached)
+    sequences = max(rows * micro_steps, evaluated)
+    cache = 0 if settings["use_vllm"] else kv_bytes(config, tokens=tokens, sequences=sequences, bits=cached)
     pool = _pool(config, settings, weights=weights, card=card, is_shared=is_unsloth)
     terms = {
         "weights": weights,

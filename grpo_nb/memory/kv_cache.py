@@ -33,6 +33,22 @@ def kv_bytes(config, *, tokens: int, sequences: int = 1, bits: int = 16) -> int:
     return sequences * tokens * kv_bytes_per_token(config, bits=bits)
 
 
+def side_by_side(config, *, tokens: int, free: int, bits: int = 16) -> int:
+    """Completions that transformers may generate together: their KV cache, at full length, takes half of `free` bytes.
+
+    The other half is for the prompts' activations and for the cache's growth, which copies. It is at least 1.
+
+    Args:
+        tokens: of the longest sequence, prompt and completion together.
+        free: bytes of the card that nothing holds.
+
+    >>> from grpo_nb.memory import MODELS
+    >>> side_by_side(MODELS["Qwen3-8B"], tokens=2048, free=9 * 2**30)
+    16
+    """
+    return max(1, free // 2 // kv_bytes(config, tokens=tokens, bits=bits))
+
+
 def pool_bytes(card: int, utilization: float, *, weights: int, is_shared: bool = False) -> int:
     """vLLM's part of a card, beside the weights that training holds: utilization · card (− weights if shared).
 

@@ -27,12 +27,12 @@ def policy_config(policy: dict) -> dict:
         policy: with the dimensions of a tiny Qwen3, or a `model_name`; a name that `memory.MODELS` lacks counts as
             `LARGEST`.
 
-    >>> policy_config({"model_name": "Qwen/Qwen3-4B"})["hidden_size"]
+    >>> policy_config({"model_name": "Qwen/Qwen3-4B-Base"})["hidden_size"]
     2560
     """
     if "hidden_size" in policy:
         return {"model_type": "qwen3", **policy}
-    name = policy["model_name"].rpartition("/")[2]
+    name = policy["model_name"].rpartition("/")[2].removesuffix("-Base")
     return dict(memory.MODELS.get(name, memory.MODELS[LARGEST]))
 
 

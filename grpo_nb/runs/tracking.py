@@ -14,15 +14,11 @@ from types import SimpleNamespace
 from grpo_nb import profiles
 from grpo_nb.runs import callbacks, files, swanlab
 
+outputs_dir = profiles.outputs_dir
 MODES = ("off", "offline", "online")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # by Windows
 LONGEST = 100  # bytes of a run's name: Windows allows 260 characters for a whole path
 SCHEMA = 1  # of a line of metrics.jsonl: {"schema", "step", and the metrics under TRL's names}
-
-
-def outputs_dir() -> Path:
-    """Folder for everything that runs write: GRPO_NB_OUTPUTS, or `outputs` beside the notebook."""
-    return profiles.folder_named("GRPO_NB_OUTPUTS") or Path("outputs")
 
 
 class Run:
