@@ -326,8 +326,8 @@ def _import_unsloth():
     if (capability := profiles.card_capability()) and capability < profiles.LEAST_CAPABILITY:
         least, got = (".".join(map(str, pair)) for pair in (profiles.LEAST_CAPABILITY, capability))
         raise ValueError(
-            f"the profiles t4 and a100 need cards of compute capability {least} or more (got {got}, which the gpu extra's "
-            "torch has no kernels for). Choose a T4 or a newer card, or set GRPO_NB_PROFILE=cpu."
+            f"the profiles t4 and a100 need cards of compute capability {least} or more (got {got}, which the gpu "
+            "extra's torch has no kernels for). Choose a T4 or a newer card, or set GRPO_NB_PROFILE=cpu."
         )
     late = [name for name in ("trl", "transformers", "peft") if name in sys.modules]
     if "unsloth" not in sys.modules and late:
@@ -392,8 +392,7 @@ def use_fastest_threads(repeats: int = 3) -> int:
 def machine() -> dict[str, str]:
     """What this computer offers, in words: processor, memory, accelerator, and the profile that suits it.
 
-    a100 needs bf16 (compute capability 8 and later). t4 trains in fp16, which Unsloth refuses where a card has bf16,
-    and samples with vLLM, which it does not start below compute capability 7: that leaves T4, V100 and their like.
+    a100 needs bf16 (compute capability 8 and later), t4 a card that the gpu extra's torch has kernels for.
     """
     import platform
 

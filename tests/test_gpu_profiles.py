@@ -8,8 +8,9 @@ import pytest
 from trl import GRPOConfig, SFTConfig
 
 from benchmarks import peers
-from grpo_nb import models, profiles
+from grpo_nb import memory, models, profiles
 from grpo_nb.batchflow import arithmetic
+from grpo_nb.preflight import disk
 from tests import wheels
 
 GPU_PROFILES = ("t4", "a100")
@@ -55,16 +56,42 @@ def functions(source: str) -> dict[str, str]:
 # Golden: the numbers of *Qwen3-8B GRPO with SwanLab* that carry over.
 def test_a100_is_the_recipe_of_the_source():
     a100 = profiles.current("a100")
-    assert a100.policy["model_name"] == "Qwen/Qwen3-8B" and a100.policy["max_seq_length"] == 2048
+    assert a100.policy["model_name"] == "Qwen/Qwen3-8B-Base", "the checkpoint that the recipe is for: erratum D09"
+    assert a100.policy["max_seq_length"] == 2048
     assert a100.policy["gpu_memory_utilization"] == 0.7
     assert (a100.lora["r"], a100.lora["lora_alpha"], len(a100.lora["target_modules"])) == (32, 64, 7)
 
 
 def test_t4_fits_its_card():
-    t4 = profiles.current("t4")
-    assert t4.policy["model_name"] == "Qwen/Qwen3-4B" and t4.policy["load_in_4bit"]
-    for settings in (t4.sft, t4.grpo):
+    t4 = profiles.T4
+    assert t4["policy"]["model_name"] == "Qwen/Qwen3-4B-Base" and t4["policy"]["load_in_4bit"]
+    for settings in (t4["sft"], t4["grpo"]):
         assert settings["fp16"] and not settings["bf16"], "compute capability 7.5 has no bf16"
+
+
+@pytest.mark.parametrize(("name", "card"), [("t4", "T4"), ("t4", "L4"), ("a100", "A100-40"), ("a100", "A100-80")])
+@pytest.mark.parametrize("uses_vllm", [True, False])
+def test_training_and_evaluation_fit_the_card(name, card, uses_vllm):
+    """Without vLLM too; what was `evaluate.completions`' default there, all held-out prompts at once, did not fit."""
+    profile, size = profiles.current(name), memory.CARDS[card]
+    config, completion = disk.policy_config(profile.policy), profile.grpo["max_completion_length"]
+
+    def fits(evaluated: int) -> bool:
+        pool = {"use_vllm": uses_vllm, "vllm_gpu_memory_utilization": profile.policy["gpu_memory_utilization"]}
+        made = memory.budget(
+            config,
+            profile.grpo | pool,
+            prompt_tokens=profile.policy["max_seq_length"] - completion,
+            lora=profile.lora,
+            bits=4 if profile.policy["load_in_4bit"] else 16,
+            card=size,
+            backend="unsloth" if uses_vllm else "trl",
+            evaluated=evaluated,
+        )
+        return made.fits(size)
+
+    assert fits(profile.evaluate["batch_size"])
+    assert fits(profile.task["num_held_out"]) is (uses_vllm or card != "A100-40")
 
 
 # Oracle: TRL's own classes.
@@ -128,6 +155,11 @@ def test_unsloth_knows_every_keyword_that_we_give(name, unsloth_parameters):
     profile = profiles.current(name)
     assert models.unsloth_load_kwargs(profile).keys() <= unsloth_parameters["from_pretrained"]
     assert models.unsloth_lora_kwargs(profile).keys() <= unsloth_parameters["get_peft_model"]
+
+
+@each_profile
+def test_unsloth_has_the_checkpoint_in_four_bits_too(name, unsloth):
+    assert f'"{profiles.current(name).policy["model_name"]}",' in unsloth["unsloth/models/mapper.py"]
 
 
 @each_profile

@@ -500,6 +500,21 @@ def test_everything_truncated_stops_after_three_batches():
     assert_passes([grpo_log(**{"completions/clipped_ratio": ratio}) for ratio in (1.0, 1.0, 0.9) * 20])
 
 
+@pytest.mark.parametrize(("batch", "stops"), [(16, 19), (64, 5), (100, 3), (128, 3), (512, 3)])
+def test_few_truncated_completions_are_no_proof_and_are_told(batch, stops, capsys):
+    """None of 300 ended: at 95 % confidence less than one in a hundred ends. 16 at a time make 19 batches."""
+    args = SimpleNamespace(**vars(ARGS), generation_batch_size=batch)
+    logs = [grpo_log(**{"completions/clipped_ratio": 1.0})] * 25
+    messages, _ = read_logs(logs, args=args)
+    assert list(messages) == [stops]
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == (stops > 3) and all("3 batches ended by itself" in line and "Raise it" in line for line in told)
+    messages, watch = read_logs(logs, {"truncation": "skip"}, args=args)
+    assert not messages and watch.counts["truncation"] == 26 - stops and not capsys.readouterr().out
+    one_ended = [*logs[: stops - 1], grpo_log(**{"completions/clipped_ratio": 0.9})]
+    assert not read_logs(one_ended * 5, args=args)[0]
+
+
 def test_skipping_counts_every_log(capsys):
     messages, watch = read_logs([grpo_log(0.5, 0.0, **{"completions/clipped_ratio": 1.0})] * 5, "skip")
     assert not messages and watch.counts["rewards"] == watch.counts["truncation"] == 3

@@ -197,6 +197,16 @@ def test_a_reference_model_only_for_kl_without_an_adapter():
     assert [reference(beta, lora) for beta in (0.0, 0.04) for lora in (None, ALL)] == [0, 0, weights, 0]
 
 
+def test_the_cache_is_that_of_a_round_or_of_an_evaluation_whichever_is_larger():
+    def cache(evaluated: int, **changes) -> int:
+        settings = {"generation_batch_size": 16, "max_completion_length": 64, **changes}
+        made = memory.budget(SMALL_QWEN, settings, prompt_tokens=8, card=memory.CARDS["T4"], evaluated=evaluated)
+        return made.terms["kv_cache"] // memory.kv_bytes(SMALL_QWEN, tokens=72)
+
+    assert [cache(evaluated) for evaluated in (0, 4, 16, 40)] == [16, 16, 16, 40]
+    assert cache(40, use_vllm=True) == 0, "its evaluation is in the pool"
+
+
 def test_a_pool_is_shared_or_not_kept_or_asleep():
     card = memory.CARDS["A100-80"]
     settings = {"use_vllm": True, "vllm_gpu_memory_utilization": 0.5}

@@ -251,11 +251,11 @@ def test_thread_probe_sets_what_it_returns():
     [
         ("none", 0, None, "cpu"),
         ("Tesla T4", 14.6, (7, 5), "t4"),
-        ("Tesla V100", 15.8, (7, 0), "t4"),
-        ("Tesla P100", 15.9, (6, 0), "cpu"),  # Unsloth starts no vLLM below 7
+        ("Tesla V100", 15.8, (7, 0), "cpu"),  # a torch for CUDA 13 has no kernels below 7.5
+        ("Tesla P100", 15.9, (6, 0), "cpu"),
         ("RTX 2080", 7.8, (7, 5), "cpu"),
-        ("L4", 22.0, (8, 9), "cpu"),  # it has bf16, and t4 is fp16
-        ("RTX 4090", 23.5, (8, 9), "cpu"),
+        ("L4", 22.0, (8, 9), "t4"),  # in bf16: the profile follows the card
+        ("RTX 4090", 23.5, (8, 9), "t4"),
         ("A100", 39.4, (8, 0), "a100"),
         ("H200", 139.8, (9, 0), "a100"),
         ("Quadro RTX 8000", 47.5, (7, 5), "t4"),  # large, but without bf16
@@ -266,6 +266,8 @@ def test_a_card_is_told_a_profile_that_can_run_on_it(card, gib, capability, prof
     monkeypatch.setattr(
         torch.cuda,
         "get_device_properties",
-        lambda index: SimpleNamespace(name=card, total_memory=int(gib * 2**30), major=capability[0]),
+        lambda index: SimpleNamespace(
+            name=card, total_memory=int(gib * 2**30), major=capability[0], minor=capability[1]
+        ),
     )
     assert models.machine()["profile"] == profile

@@ -11,7 +11,7 @@ def test_cpu_is_the_default(monkeypatch):
     monkeypatch.delenv("GRPO_NB_PROFILE", raising=False)
     assert profiles.current().name == "cpu"
     monkeypatch.setenv("GRPO_NB_PROFILE", "a100")
-    assert profiles.current().policy["model_name"] == "Qwen/Qwen3-8B"
+    assert profiles.current().policy["model_name"] == "Qwen/Qwen3-8B-Base"
 
 
 def test_every_profile_has_the_same_sections():

@@ -1,5 +1,6 @@
 """A model's config → its numbers: layers, widths, and every parameter, counted without building the model."""
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -44,6 +45,15 @@ MODELS = {
     "Llama-3.2-3B": _published("llama", "3072 8192 28 24 8 128 128256", tied=True),
     "Llama-3.1-8B": _published("llama", "4096 14336 32 32 8 128 128256", tied=False),
 }
+
+
+def published(model_name: str) -> MappingProxyType | None:
+    """The numbers of a checkpoint in `MODELS`, base or post-trained, whoever has copied it; None for others.
+
+    >>> published("Qwen/Qwen3-4B-Base") is published("unsloth/Qwen3-4B") is MODELS["Qwen3-4B"]
+    True
+    """
+    return MODELS.get(re.sub("-(Base|Instruct)$", "", model_name.rpartition("/")[2]))
 
 
 @dataclass(frozen=True)

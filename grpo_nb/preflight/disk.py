@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from grpo_nb import memory
 from grpo_nb.batchflow import arithmetic
+from grpo_nb.memory import decoders
 from grpo_nb.preflight import keys, processes
 from grpo_nb.runs import disk_room, resumable
 
@@ -32,8 +33,7 @@ def policy_config(policy: dict) -> dict:
     """
     if "hidden_size" in policy:
         return {"model_type": "qwen3", **policy}
-    name = policy["model_name"].rpartition("/")[2].removesuffix("-Base")
-    return dict(memory.MODELS.get(name, memory.MODELS[LARGEST]))
+    return dict(decoders.published(policy["model_name"]) or memory.MODELS[LARGEST])
 
 
 def check_disk(settings: dict, profile: SimpleNamespace, *, updates: int, folder: Path) -> dict[str, float]:

@@ -113,8 +113,8 @@ def check_adapter(profile, *, is_tied: bool | None = None) -> None:
             "Leave inference_mode out of profile.lora."
         )
     if is_tied is None:
-        name = profile.policy.get("model_name", "").split("/")[-1]
-        published = decoders.MODELS.get(name, {}).get("tie_word_embeddings", False)  # unknown: `models.add_lora` looks
+        found = decoders.published(profile.policy.get("model_name", "")) or {}
+        published = found.get("tie_word_embeddings", False)  # unknown: `models.add_lora` looks
         is_tied = published if profile.policy["backend"] == "unsloth" else True
     named = [lora.get(key) or () for key in ("target_modules", "modules_to_save", "target_parameters")]
     if not lora.get("exclude_modules"):  # else PEFT knows, and `models.add_lora` looks
