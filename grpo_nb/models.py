@@ -29,6 +29,7 @@ def load_policy(
         profile: from `profiles.current()`.
         rows: training rows, the tiny tokenizer's corpus; needed only where a tiny policy is built from nothing.
         path: folder of an earlier stage (a whole model, or with Unsloth an adapter); None starts at the beginning.
+            Unsloth's vLLM fills a card: the kernel's policy itself goes back to the adapter, a second one is refused.
         seed: of the random weights.
     Returns: (policy, tokenizer). The policy has no adapter yet unless `path` holds one.
     Raises: ValueError if there is neither `path` nor `rows`; ImportError if unsloth is missing or comes too late.

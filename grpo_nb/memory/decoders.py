@@ -47,10 +47,10 @@ MODELS = {
 }
 
 
-def published(model_name: str) -> MappingProxyType | None:
+def named(model_name: str) -> MappingProxyType | None:
     """The numbers of a checkpoint in `MODELS`, base or post-trained, whoever has copied it; None for others.
 
-    >>> published("Qwen/Qwen3-4B-Base") is published("unsloth/Qwen3-4B") is MODELS["Qwen3-4B"]
+    >>> named("Qwen/Qwen3-4B-Base") is named("unsloth/Qwen3-4B") is MODELS["Qwen3-4B"]
     True
     """
     return MODELS.get(re.sub("-(Base|Instruct)$", "", model_name.rpartition("/")[2]))

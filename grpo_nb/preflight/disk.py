@@ -33,7 +33,7 @@ def policy_config(policy: dict) -> dict:
     """
     if "hidden_size" in policy:
         return {"model_type": "qwen3", **policy}
-    return dict(decoders.published(policy["model_name"]) or memory.MODELS[LARGEST])
+    return dict(decoders.named(policy["model_name"]) or memory.MODELS[LARGEST])
 
 
 def check_disk(settings: dict, profile: SimpleNamespace, *, updates: int, folder: Path) -> dict[str, float]:

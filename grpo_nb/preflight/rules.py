@@ -113,7 +113,7 @@ def check_adapter(profile, *, is_tied: bool | None = None) -> None:
             "Leave inference_mode out of profile.lora."
         )
     if is_tied is None:
-        found = decoders.published(profile.policy.get("model_name", "")) or {}
+        found = decoders.named(profile.policy.get("model_name", "")) or {}
         published = found.get("tie_word_embeddings", False)  # unknown: `models.add_lora` looks
         is_tied = published if profile.policy["backend"] == "unsloth" else True
     named = [lora.get(key) or () for key in ("target_modules", "modules_to_save", "target_parameters")]
