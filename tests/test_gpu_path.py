@@ -91,6 +91,9 @@ export.save_adapter(trainer.model, tokenizer, run.folder / "adapter")
 assert len(run.rows()) == 2
 assert {row["problem"] for row in train.trace_rows(profile)}.isdisjoint(row["problem"] for row in held_out)
 assert train.warm_start(profile)[0] is policy, "a card has room for one vLLM"
+anew = train.grpo_trainer(policy, tokenizer, prompts, [length], profile, run=run)
+train.resume_or_start(anew)
+assert anew.state.global_step == 2, "back at its start, bit for bit, it goes on from the seal"
 print("finished", train.trace_rows(profile)[0]["answer"])
 """
 
@@ -199,10 +202,12 @@ def stir(policy, seed):
 
 
 def greedy(policy, tokenizer, rows):
-    return evaluate.completions(policy, tokenizer, rows, greedy=True, max_new_tokens=4)
+    return evaluate.completions(policy, tokenizer, rows, greedy=True, max_new_tokens=3)
 
 
-@pytest.mark.parametrize("ties", [vllm_stand_in.give_ties, unsloths_own], ids=["stand-in", "wheels"])
+@pytest.mark.parametrize(
+    "ties", [unsloths_own], ids=["wheels"]
+)  # the stand-in's own are in the notebooks' calls, above
 def test_vllm_samples_the_adapter_as_it_is_now_and_the_base_without_it(sampled):
     policy, plain, tokenizer, rows = sampled
     seen = []
@@ -317,7 +322,8 @@ def test_another_policy_beside_it_is_refused(t4, change, tmp_path):
         t4.policy["max_seq_length"] = 2048
     config = tmp_path / "start" / "adapter_config.json"
     edits = {"base": {"base_model_name_or_path": "me/mine"}, "rank": {"r": 8}, "alpha": {"lora_alpha": 1}}
-    config.write_text(json.dumps(json.loads(config.read_text()) | edits.get(change, {})))
+    saved = json.loads(config.read_text(encoding="utf8"))
+    config.write_text(json.dumps(saved | edits.get(change, {})), encoding="utf8")
     with pytest.raises(ValueError, match=r"must keep to one policy of Unsloth's.* \(got .*\)\. Restart the kernel"):
         models.load_policy(t4, path=path)
 
@@ -340,16 +346,20 @@ def see_cards(monkeypatch, cards):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index=0: cards[index])
 
 
-def unsloths_check(unsloth, settings, *, has_bf16, monkeypatch):
+@functools.cache
+def precision_code():
+    return wheels.written_by_unsloth(wheels.unsloth_files(), "use_bf16 = getattr(args, 'bf16', False)")
+
+
+def unsloths_check(settings, *, has_bf16, monkeypatch):
     """What Unsloth's trainer says to a config, for a policy that Unsloth loaded on a card with or without bf16."""
     monkeypatch.setitem(sys.modules, "unsloth_zoo", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "unsloth_zoo.utils", SimpleNamespace(_get_dtype=lambda dtype: dtype))
     supported = SimpleNamespace(device_is_bf16_supported=lambda: has_bf16)
     monkeypatch.setitem(sys.modules, "unsloth_zoo.device_type", supported)
     loaded = SimpleNamespace(config=SimpleNamespace(dtype=torch.bfloat16 if has_bf16 else torch.float16))
-    code = wheels.written_by_unsloth(unsloth, "use_bf16 = getattr(args, 'bf16', False)")
     args = SimpleNamespace(eval_strategy="no", **{key: settings[key] for key in ("bf16", "fp16")})
-    wheels.run(code, args=args, model=loaded, torch=torch)
+    wheels.run(precision_code(), args=args, model=loaded, torch=torch)
 
 
 @pytest.mark.parametrize("name", ["t4", "a100"])
@@ -364,19 +374,19 @@ def unsloths_check(unsloth, settings, *, has_bf16, monkeypatch):
         ([(8, 0), (7, 5)], False),
     ],
 )
-def test_unsloth_takes_the_profiles_precision_on_every_card(name, cards, has_bf16, unsloth, monkeypatch):
+def test_unsloth_takes_the_profiles_precision_on_every_card(name, cards, has_bf16, monkeypatch):
     see_cards(monkeypatch, cards)
     profile = profiles.current(name)
     for settings in (profile.sft, profile.grpo):
         assert settings["bf16"] is has_bf16 and settings["fp16"] is not has_bf16
-        unsloths_check(unsloth, settings, has_bf16=has_bf16, monkeypatch=monkeypatch)
+        unsloths_check(settings, has_bf16=has_bf16, monkeypatch=monkeypatch)
 
 
-def test_unsloth_refuses_the_other_precision(unsloth, monkeypatch):
+def test_unsloth_refuses_the_other_precision(monkeypatch):
     """So `current` has to follow: this is what the t4 profile met on an L4 as long as it was fp16 everywhere."""
     for name, has_bf16, model in [("t4", True, "bfloat16"), ("a100", False, "float16")]:
         with pytest.raises(TypeError, match=f"Model is in {model} precision"):
-            unsloths_check(unsloth, profiles.PROFILES[name]["grpo"], has_bf16=has_bf16, monkeypatch=monkeypatch)
+            unsloths_check(profiles.PROFILES[name]["grpo"], has_bf16=has_bf16, monkeypatch=monkeypatch)
 
 
 def test_without_a_card_a_profile_is_as_it_is_written(monkeypatch):

@@ -89,7 +89,8 @@ measures them anew; `make test` repeats {tested}.
 - On Colab the disk goes with the session. Mount Drive and set `GRPO_NB_OUTPUTS` to a folder on it before the first
   cell, or nothing is left to go on from.
 - On a GPU profile GRPO trains the SFT adapter itself. After a stop, run the same cell again: a trainer that is made
-  anew in the same kernel starts from other weights and is refused. After a restart of the kernel, run all cells.
+  anew starts from other weights and is refused, unless `train.warm_start` has run again before it. After a restart of
+  the kernel, run all cells.
 - Equal bits need the same machine, the same number of threads and one process. On a GPU, and with vLLM, a resumed run
   goes on, but no claim of equality is made.
 - TRL and transformers lose two things when they resume. Both are put back here: the trained adapter, where TRL keeps a
