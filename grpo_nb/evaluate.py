@@ -44,10 +44,10 @@ def completions(
     if not isinstance(texts[0], str):
         texts = tokenizer.apply_chat_template(texts, tokenize=False, add_generation_prompt=True)
     many = 1 if greedy else num_return_sequences
-    settings = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature, "seed": seed}
+    settings = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature}
     with torch.no_grad(), apart(policy, seed=seed):
         if hasattr(policy, "vllm_engine"):
-            ids = _by_vllm(policy, tokenizer, texts, many=many, **settings)
+            ids = _by_vllm(policy, tokenizer, texts, many=many, seed=seed, **settings)
         else:
             repeated = [text for text in texts for _ in range(many)]
             whole = max(1, batch_size // many) * many  # all completions of a prompt in one batch
@@ -56,16 +56,13 @@ def completions(
     return [decoded[i : i + many] for i in range(0, len(decoded), many)]
 
 
-def _by_transformers(policy, tokenizer, texts: list[str], *, batch_size, max_new_tokens, temperature, seed) -> list:
+def _by_transformers(policy, tokenizer, texts: list[str], *, batch_size, max_new_tokens, temperature) -> list:
     """Token ids of one completion a text."""
-    import torch
-
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": None}
     how = sampling if temperature else {"do_sample": False}
     if policy.device.type == "cuda":
         longest = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
         batch_size = min(batch_size, _at_once(policy, tokens=longest + max_new_tokens))
-    torch.manual_seed(seed)
     out = []
     for start in range(0, len(texts), batch_size):
         batch = tokenizer(

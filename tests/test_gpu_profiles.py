@@ -123,6 +123,13 @@ def test_prompt_and_completion_fit_the_context(name):
 
 
 @each_profile
+def test_no_trace_that_fits_the_context_is_cut(name):
+    """Where few traces are short, SFT takes the shortest that the context holds: they must reach it whole."""
+    profile = profiles.current(name)
+    assert profile.sft["max_length"] == profile.policy["max_seq_length"]
+
+
+@each_profile
 def test_what_unsloth_would_change_behind_our_back_is_spelled_out(name):
     settings = profiles.current(name).grpo
     assert {"epsilon_high", "mask_truncated_completions", "vllm_importance_sampling_correction"} <= settings.keys()
