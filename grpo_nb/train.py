@@ -113,6 +113,7 @@ def grpo_trainer(
     """
     config = _config(profile.grpo, seed, changes)
     watch = guards.watch_of(guard)
+    rewards = () if rewards is None else rewards  # none is none, not left out
     # Whether embedding and head are tied `add_lora` sees; what the profile names is perhaps another policy.
     given = {"tokenizer": tokenizer, "held_out": held_out, "is_tied": False}
     report = preflight.check(config, rows, rewards, profile, **given)

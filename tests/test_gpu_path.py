@@ -143,7 +143,7 @@ t4 = profiles.current("t4")
 tracking.Run('x', t4).callbacks()
 assert "transformers" not in sys.modules
 try:
-    preflight.check(t4.grpo, [], (), t4)
+    preflight.check(t4.grpo, [], None, t4)
 except ValueError:
     pass
 assert "unsloth" in sys.modules

@@ -290,7 +290,7 @@ def test_sft_goes_on_with_weights_and_token_count(profile, rows, tiny):
 
     def run_sft(name, stop=None, **more):
         run = tracking.Run(name, profile, mode="off")
-        settings = {"max_steps": 6, "save_steps": 2, "num_train_epochs": 2}
+        settings = {"max_steps": 6, "save_steps": 2}
         prompts = data.sft_rows(rows[:17], system_prompt="Add.")
         trainer = train.sft_trainer(*tiny, prompts, profile, run=run, **settings, **more)
         small_runs.die_at(trainer, stop) if stop else train.resume_or_start(trainer)

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import reprlib
 from collections.abc import Callable
 from typing import TypeGuard
 
@@ -19,6 +20,7 @@ COUNTS = {
 STEPS, SIZE = "steps_per_generation", "generation_batch_size"
 KEYS = (*COUNTS, STEPS, SIZE)
 LEAST = {**dict.fromkeys(KEYS, 1), "num_generations": 2}
+MOST = 2**31 - 1  # beyond it nobody means a count, and floats and loops of ours cannot follow
 NEAR = {**LEAST, "num_generations": DEFAULTS["num_generations"]}  # what is proposed in place of less than the least
 WHY = {"num_generations": ", since an advantage compares completions of one prompt"}
 
@@ -48,7 +50,7 @@ def batch_numbers(settings: dict, *, num_processes: int = 1) -> dict[str, int]:
     if size is None:
         size = at_once * (steps or accumulation)
         step = _least_factor(size // device, group)
-        advice = f"per_device_train_batch_size = {math.ceil(device / step) * step}"
+        advice = f"per_device_train_batch_size = {-(-device // step) * step}"
     else:
         whole = math.lcm(at_once, group)  # the smallest batch of full groups and full devices
         advice = f"generation_batch_size = {max(1, round(size / whole)) * whole}"
@@ -98,15 +100,16 @@ def check_prompts_fill_a_batch(settings: dict, prompts: int, *, num_processes: i
     if prompts >= batch["unique_prompts"]:
         return
     device, _, group = counts_of(settings)
-    if settings.get(SIZE) is None:
-        rest = batch[SIZE] // device
-        key, step = "per_device_train_batch_size", _least_factor(rest, group)
-        room = prompts * group // rest
+    at_once, wanted = batch[SIZE] // batch[STEPS], prompts * group
+    if settings.get(SIZE) is None:  # smaller micro-batches, or fewer of them
+        rounds = STEPS if settings.get(STEPS) else "gradient_accumulation_steps"
+        ways = [("per_device_train_batch_size", batch[SIZE] // device), (rounds, at_once)]
+        choices = [(key, _least_factor(rest, group), wanted // rest) for key, rest in ways]
     else:
-        key, step = SIZE, math.lcm(batch[SIZE] // batch[STEPS], group)
-        room = prompts * group
-    if room >= step:
-        advice = f"{key} = {room // step * step}"
+        choices = [(SIZE, math.lcm(at_once, group), wanted)]
+    fitting = [f"{key} = {room // step * step}" for key, step, room in choices if room >= step]
+    if fitting:
+        advice = fitting[0]
     elif prompts > 0:  # however small the batch: the same completions, of fewer prompts
         shared = next(many for many in range(prompts, 0, -1) if batch[SIZE] % many == 0)
         advice = f"num_generations = {batch[SIZE] // shared}"
@@ -125,15 +128,16 @@ def check_counts(settings: dict, *, num_processes: int = 1) -> None:
     """
     given = {key: settings.get(key, COUNTS.get(key)) for key in KEYS}
     given = {key: value for key, value in given.items() if value is not None or key in COUNTS}
-    wrong = [key for key, value in given.items() if not is_whole(value) or value < LEAST[key]]
+    wrong = [key for key, value in given.items() if not is_whole(value) or not LEAST[key] <= value <= MOST]
     if not wrong:
         return
     meant = {key: number_meant(given[key], default=COUNTS.get(key, 1)) for key in wrong}
-    meant = {key: number if number >= LEAST[key] else NEAR[key] for key, number in meant.items()}
+    meant = {key: number if LEAST[key] <= number <= MOST else NEAR[key] for key, number in meant.items()}
     key, value = wrong[0], given[wrong[0]]
     legal = nearest(meant[key], lambda n: is_legal({**settings, **meant, key: n}, num_processes=num_processes))
-    must = f"at least {LEAST[key]}{WHY.get(key, '')}" if is_whole(value) else "a whole number"
-    seen = f"{value}" if is_whole(value) else f"{value!r}, {type(value).__name__}"
+    least = f"at least {LEAST[key]}{WHY.get(key, '')}"
+    must = "a whole number" if not is_whole(value) else f"at most {MOST}" if value > MOST else least
+    seen = reprlib.repr(value) if is_whole(value) else f"{reprlib.repr(value)}, {type(value).__name__}"
     advice = f"{key} = {legal or meant[key]}"
     if legal is None and key == "num_generations":  # no group divides this batch
         device = counts_of(settings)[0]
@@ -187,7 +191,9 @@ def is_legal(settings: dict, *, num_processes: int) -> bool:
 
 def _group_sizes(size: int, *, near: int) -> list[int]:
     """Divisors of a generation batch, the nearest first; those far beyond `near` are not looked for."""
-    return sorted((g for g in range(2, min(size, 8 * near + 64) + 1) if size % g == 0), key=lambda g: abs(g - near))
+    return sorted(
+        (g for g in range(2, min(size, 8 * near + 64, 4096) + 1) if size % g == 0), key=lambda g: abs(g - near)
+    )
 
 
 def _least_factor(rest: int, group: int) -> int:

@@ -9,6 +9,8 @@
 | `bounds`          | (called by `values`)                 | … within which numbers …                                  |
 | `rules`           | (called by `values`)                 | … and beside the others                                   |
 | `evaluations`     | (called by `values` and `order`)     | are there any in mid-run, on what, at what cost           |
+| `rehearsals`      | (called by `values`)                 | … and do TRL, transformers and torch take them            |
+| `generations`     | (called by `order`)                  | … what sampling and the chat template are told besides    |
 | `processes`       | (called by the others)               | how many processes fill a batch together                  |
 | `disk`            | `check_disk`, `largest_checkpoint`   | could the run go on from each checkpoint; do they fit     |
 | `columns`         | `check_columns`, `check_truths`, …   | is every column there in every row, and can it be matched |

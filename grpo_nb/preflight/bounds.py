@@ -1,6 +1,7 @@
 """Bounds: which numbers a setting may be, as numbers; the sentence is written from them."""
 
 import math
+import numbers
 import operator
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ class Bound(NamedTuple):
     why: str = ""
 
     def holds(self, number: float) -> bool:
-        """Whether a number is within the bound; NaN and infinity never are."""
+        """Whether a number is within the bound; NaN, infinity and what 64 bits cannot hold never are."""
         ends = (
             (operator.gt, self.above),
             (operator.ge, self.at_least),
@@ -32,7 +33,7 @@ class Bound(NamedTuple):
             (operator.lt, self.below),
         )
         is_within = all(end is None or compare(number, end) for compare, end in ends)
-        return math.isfinite(number) and (is_within or number == self.exactly)
+        return fits(number) and (is_within or number == self.exactly)
 
     def __str__(self) -> str:
         names = ("above", "at_least", "at_most", "below")
@@ -41,23 +42,30 @@ class Bound(NamedTuple):
         return other + " and ".join(ends) + (f", {self.why}" if self.why else "")
 
 
+def fits(number: float) -> bool:
+    """Whether a number is finite, and a whole one within 64 bits."""
+    return abs(number) < 2**63 if isinstance(number, numbers.Integral) else math.isfinite(number)
+
+
 # What a number must be, and the keys of which that holds.
 BOUNDS = [
     (Bound(above=0, at_most=0.01), "learning_rate"),
     (
         Bound(above=0),
         "temperature epsilon epsilon_high delta repetition_penalty num_train_epochs logging_steps save_steps "
-        "eval_steps off_policy_mask_threshold sapo_temperature_neg sapo_temperature_pos",
+        "eval_steps off_policy_mask_threshold sapo_temperature_neg sapo_temperature_pos adam_epsilon "
+        "neftune_noise_alpha",
     ),
     (Bound(above=0, at_most=1), "top_p top_entropy_quantile vllm_gpu_memory_utilization"),
-    (Bound(at_least=0), "beta weight_decay max_grad_norm warmup_steps adam_epsilon eval_delay"),
+    (Bound(at_least=0), "beta weight_decay max_grad_norm warmup_steps eval_delay dataloader_num_workers"),
     (Bound(at_least=0, at_most=1), "min_p ref_model_mixup_alpha"),
     (Bound(at_least=0, below=1), "adam_beta1 adam_beta2"),
     (Bound(at_least=0, at_most=limits.SEEDS - 1), "seed data_seed"),
     (
         Bound(at_least=1),
-        "max_completion_length num_iterations ref_model_sync_steps "
-        "num_generations_eval per_device_eval_batch_size eval_accumulation_steps",
+        "max_completion_length num_iterations ref_model_sync_steps torch_empty_cache_steps pad_to_multiple_of "
+        "num_generations_eval per_device_eval_batch_size eval_accumulation_steps "
+        "per_device_train_batch_size gradient_accumulation_steps",
     ),
     (Bound(at_least=2, why="or the old checkpoint is deleted before the new one is sealed"), "save_total_limit"),
     (Bound(exactly=-1, at_least=1, why="for 0 means num_train_epochs"), "max_steps"),

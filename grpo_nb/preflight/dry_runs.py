@@ -10,6 +10,7 @@ from grpo_nb import templates
 from grpo_nb.rewards import contract
 
 FAKE_COMPLETIONS = 4
+LARGEST_GROUP = 1024  # of which a dry run makes fakes: a larger one tells nothing more, and takes minutes
 
 
 def dry_run(rewards: Sequence[Callable], rows: Sequence[dict], *, num_generations: int = 4) -> bool:
@@ -18,10 +19,12 @@ def dry_run(rewards: Sequence[Callable], rows: Sequence[dict], *, num_generation
     Args:
         rewards: as for the trainer; reward models are passed over.
         rows: the training rows; the first ones give their prompts and columns.
-        num_generations: fakes for each prompt, whole groups of them, four in all or one group.
+        num_generations: fakes for each prompt, whole groups of them, four in all or one group; at most
+            `LARGEST_GROUP`.
     Returns: whether any reward distinguished any two of them.
     Raises: ValueError naming the reward, what it returned or raised, and what to do.
     """
+    num_generations = min(num_generations, LARGEST_GROUP)
     count = num_generations * -(-FAKE_COMPLETIONS // num_generations)
     shown = [rows[i // num_generations % len(rows)] for i in range(count)]
     given, differ = contract.call(shown, fake_completions(shown)), False

@@ -14,8 +14,8 @@ NAMES = {
     "hub_token": "push_to_hub_token",
     "learning_rate": "lr",
     "log_unique_prompts": "wandb_log_unique_prompts",
-    "max_completion_length": "max_new_tokens max_tokens response_length max_response_length",
-    "num_generations": "group_size num_samples num_return_sequences num_sample_generations",
+    "max_completion_length": "max_new_tokens max_tokens max_length response_length max_response_length",
+    "num_generations": "n group_size num_samples num_return_sequences num_sample_generations",
     "num_iterations": "ppo_epochs num_ppo_epochs mu",
     "num_train_epochs": "epochs num_epochs",
     "per_device_eval_batch_size": "eval_batch_size per_gpu_eval_batch_size",
@@ -43,6 +43,20 @@ ELSEWHERE = {
     **dict.fromkeys(
         ("tokenizer", "processing_class"), "processing_class, an argument of the trainer (here: tokenizer)"
     ),
+    **{
+        name: f"{name}, an argument of the trainer{here}"
+        for name, here in {
+            "model": " (here: policy)",
+            "train_dataset": " (here: rows)",
+            "eval_dataset": "",
+            "peft_config": " (here: the profile's lora)",
+            "callbacks": " (here: trainer.add_callback)",
+            "optimizers": "",
+            "tools": "",
+        }.items()
+    },
+    **dict.fromkeys(("data_collator", "compute_metrics", "args"), "no key: the trainer makes its own"),
+    **dict.fromkeys(("do_sample", "num_beams"), "no key: GRPO draws every token"),
     **dict.fromkeys(("logging_dir", "overwrite_output_dir"), "no key: tracking.Run has a folder of its own"),
     **dict.fromkeys(("num_processes", "num_gpus"), "no key: `accelerate launch --num_processes` sets WORLD_SIZE"),
 }

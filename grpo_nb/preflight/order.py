@@ -12,6 +12,7 @@ from grpo_nb.preflight import (
     disk,
     dry_runs,
     evaluations,
+    generations,
     keys,
     processes,
     prompts,
@@ -25,7 +26,7 @@ from grpo_nb.runs import tracking
 def check(
     config: dict,
     dataset: Sequence[dict],
-    rewards: Sequence[Callable] = (),
+    rewards: Sequence[Callable] | None = None,
     profile: SimpleNamespace | None = None,
     *,
     tokenizer=None,
@@ -38,7 +39,7 @@ def check(
     Args:
         config: settings for `GRPOConfig`.
         dataset: rows with "prompt" and whatever columns the rewards name as parameters: dicts or a `Dataset`.
-        rewards: reward functions in TRL's contract; the empty tuple leaves them out of the check.
+        rewards: reward functions in TRL's contract; None leaves them out of the check.
         profile: for the context length and the disk; None skips those checks.
         tokenizer: counts the prompts' tokens exactly.
         policy: with a tokenizer and rewards, samples: are there prompts that it sometimes solves? This takes seconds.
@@ -56,6 +57,9 @@ def check(
 
     settings = keys.completed(config, GRPOConfig)
     oddities = _check_rows(settings, rows, rewards, held_out)
+    if tokenizer is not None:
+        generations.check_generation(settings, tokenizer=tokenizer)
+    generations.check_template(settings, is_text=isinstance(rows[0]["prompt"], str), tokenizer=tokenizer)
     room = None
     if profile is not None:
         room = {"context": profile.policy["max_seq_length"], "completion": settings["max_completion_length"]}
@@ -89,6 +93,7 @@ def check_sft(
     Returns: report: of `evaluations.check_evaluations`, where there are any.
     Raises: ValueError for the first thing that is wrong, with the nearest valid values.
     """
+    rows = data.read_rows(rows)
     columns.check_columns(rows, ["prompt", "completion"], why="SFT")
     check_settings(config, profile, stage="sft", has_eval_data=held_out is not None)
     if held_out is not None:
@@ -135,6 +140,8 @@ def check_settings(
     many = processes.launched()
     numbers = arithmetic.batch_numbers(config, num_processes=many) if stage == "grpo" else {}
     values.check_values(config, config_class, context=context, has_eval_data=has_eval_data)
+    if stage == "grpo":
+        generations.check_generation(keys.completed(config, config_class))
     disk.check_cuts(config, config_class)
     if profile is not None and stage == "grpo":
         rules.check_engine(profile)
@@ -142,12 +149,12 @@ def check_settings(
     return numbers
 
 
-def _check_rows(settings: dict, rows: Sequence[dict], rewards: Sequence[Callable], held_out) -> dict[str, int]:
+def _check_rows(settings: dict, rows: Sequence[dict], rewards: Sequence[Callable] | None, held_out) -> dict[str, int]:
     """Refuse rows that cannot be asked, scored or told from held-out ones, or fill no batch; report what is odd."""
     columns.check_columns(rows, ["prompt"], why="GRPO")
     columns.check_media(rows)
     truths = {}
-    if rewards != ():
+    if rewards is not None:
         signatures.check_rewards(rewards, rows)
         truths = columns.check_truths(rows, rewards)
         values.check_weights(settings["reward_weights"], len(rewards))
@@ -158,11 +165,13 @@ def _check_rows(settings: dict, rows: Sequence[dict], rewards: Sequence[Callable
     return oddities
 
 
-def _check_evaluated(held_out: Sequence[dict], rewards: Sequence[Callable], room: dict | None, tokenizer) -> None:
+def _check_evaluated(
+    held_out: Sequence[dict], rewards: Sequence[Callable] | None, room: dict | None, tokenizer
+) -> None:
     """Refuse rows that cannot be scored or answered in mid-run, where the training would stop."""
     try:
         columns.check_media(held_out)
-        if rewards != ():
+        if rewards is not None:
             signatures.check_rewards(rewards, held_out)
             columns.check_truths(held_out, rewards)
         if room is not None:

@@ -37,6 +37,12 @@ RULES: list[tuple[Callable[[dict], bool], str, tuple, str]] = [
         "Try report_to = 'none', and set GRPO_NB_TRACK to offline or online",
     ),
     (
+        lambda s: s["neftune_noise_alpha"] is not None,
+        "neftune_noise_alpha must be None: a ratio would compare log-probabilities of two different noises",
+        ("neftune_noise_alpha",),
+        "Try neftune_noise_alpha = None",
+    ),
+    (
         lambda s: needs_bitsandbytes(s["optim"]) and not has_package("bitsandbytes"),
         "this optimizer must find the package bitsandbytes",
         ("optim",),

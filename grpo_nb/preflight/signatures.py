@@ -27,16 +27,22 @@ def check_rewards(rewards: Sequence[Callable], rows: Sequence[dict]) -> None:
         rows: at least one.
     Raises: ValueError naming the reward and the parameter or column.
     """
-    if callable(rewards) or isinstance(rewards, str):
-        raise ValueError(
-            f"rewards must be a list (got {contract.name_of(rewards) if callable(rewards) else repr(rewards)}). "
-            f"Write [{contract.name_of(rewards) if callable(rewards) else 'a function'}]."
-        )
+    if not isinstance(rewards, Sequence) or isinstance(rewards, str | bytes):
+        got = contract.name_of(rewards) if callable(rewards) else contract.shown(rewards)
+        advice = f"Write [{got}]" if callable(rewards) else "Write a list of functions, such as [rewards.check_answer]"
+        raise ValueError(f"rewards must be a list (got {got}). {advice}.")
     if not len(rewards):
         raise ValueError("rewards must hold at least one function (got none). Try [rewards.check_answer].")
     for reward in rewards:
         if not callable(reward):
-            raise ValueError(f"a reward must be a function (got {reward!r}). Write def, and pass its name without ().")
+            raise ValueError(
+                f"a reward must be a function (got {contract.shown(reward)}). Write def, and pass its name without ()."
+            )
+        if inspect.isclass(reward):
+            raise ValueError(
+                f"a reward must be a function, or an object that can be called (got the class {reward.__name__}). "
+                "Pass a function, or make an object of the class."
+            )
     names = Counter(map(contract.name_of, rewards))
     if len(names) < len(rewards):
         twice = next(name for name, times in names.items() if times > 1)

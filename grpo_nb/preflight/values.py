@@ -5,15 +5,20 @@ import difflib
 import enum
 import math
 import numbers
+import reprlib
 import typing
 from collections.abc import Sequence
 from types import NoneType, UnionType
 
 from grpo_nb.batchflow import arithmetic
-from grpo_nb.preflight import bounds, evaluations, keys, rules
+from grpo_nb.preflight import bounds, evaluations, keys, rehearsals, rules
 
 LENGTH = "max_completion_length"
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", list: "a list", dict: "a dict"}
+
+PATHS = ("deepspeed", "accelerator_config", "fsdp_config")  # a dict, its JSON, or the name of a file
+STRICT = ("use_cache", "dataloader_drop_last")  # 0 is no False there
+POINTS = ("temperature", "repetition_penalty", "adam_beta1", "adam_beta2")  # 2 is no 2.0 there, though 1 is 1.0
 
 # Settings that TRL types as text and compares in mid-run, see `choices`.
 CHOICES = {
@@ -59,15 +64,18 @@ def check_values(
         ranges[LENGTH] = bounds.Bound(at_least=1, below=context, why=why)
         defaults[LENGTH] = min(defaults[LENGTH], context // 2)
     known = {f.name: Setting(f.name, _kinds(f.type), defaults[f.name], ranges.get(f.name)) for f in fields}
-    _check_left_to_the_run(settings)
+    _check_left_out(settings)
     for key, value in settings.items():
-        _check_kind(known[key], value)
+        _check_plain(key, value)
+        if not samples or key not in arithmetic.KEYS:  # `arithmetic` has judged those
+            _check_kind(known[key], value)
         _check_choice(known[key], value)
         _check_range(known[key], value)
     full = keys.completed({**defaults, **settings}, config_class)
     if samples:
         rules.check_together(full)
     evaluations.check_strategy(full, has_eval_data=has_eval_data)
+    rehearsals.check_taken(settings, config_class)
 
 
 def _kinds(annotation) -> tuple:
@@ -76,18 +84,40 @@ def _kinds(annotation) -> tuple:
     return typing.get_args(annotation) if is_union else (annotation,)
 
 
-def _check_left_to_the_run(settings: dict) -> None:
+def _check_left_out(settings: dict) -> None:
     for key in ("output_dir", "run_name"):
         if key in settings:
             raise ValueError(
-                f"{key} must be left to the run (got {settings[key]!r}). Drop it; tracking.Run(name, profile) names "
-                "the folder, and GRPO_NB_OUTPUTS the disk."
+                f"{key} must be left to the run (got {reprlib.repr(settings[key])}). Drop it; "
+                "tracking.Run(name, profile) names the folder, and GRPO_NB_OUTPUTS the disk."
             )
+    if settings.get("model_init_kwargs") is not None:
+        raise ValueError(
+            "model_init_kwargs must be None, for the policy is loaded before there is a trainer "
+            f"(got {reprlib.repr(settings['model_init_kwargs'])}). Try model_init_kwargs = None."
+        )
+    if settings.get("deepspeed") is not None and not rules.has_package("deepspeed"):
+        raise ValueError(
+            f"deepspeed must find the package deepspeed (got {reprlib.repr(settings['deepspeed'])}). "
+            "Try deepspeed = None."
+        )
+    order, steps = [key for key in settings if key in ("max_steps", "num_train_epochs")], settings.get("max_steps")
+    if order == ["max_steps", "num_train_epochs"] and arithmetic.is_count(steps):  # else a limit was put to epochs
+        raise ValueError(
+            "max_steps must be -1 where num_train_epochs is set after it, or nobody counts epochs "
+            f"(got {steps} and {reprlib.repr(settings['num_train_epochs'])}). Try max_steps = -1."
+        )
+
+
+def _check_plain(key: str, value) -> None:
+    """Refuse numpy's numbers, which neither a seed, a sampler nor JSON takes."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        raise ValueError(f"{key} must be a value of Python's (got {value!r}). Try {key} = {value.item()!r}.")
 
 
 def _check_kind(setting: Setting, value) -> None:
     """Refuse text where a number must be, a fraction where a count must be, None where nothing takes its place."""
-    if choices(setting.name) or setting.name in arithmetic.KEYS:
+    if choices(setting.name):
         return  # judged there
     kinds = [typing.get_origin(kind) or kind for kind in setting.kinds]
     wanted = [kind for kind in kinds if kind in KINDS]
@@ -95,12 +125,17 @@ def _check_kind(setting: Setting, value) -> None:
         is_right = NoneType in kinds and (setting.default is None or setting.name == rules.HIGH)
     else:
         others = [kind for kind in kinds if kind not in KINDS]
-        is_right = _is_one_of(value, wanted) or any(not isinstance(k, type) or isinstance(value, k) for k in others)
-    if not is_right:
+        if dict in wanted and setting.name not in PATHS:
+            wanted = [kind for kind in wanted if kind is not str]
+        is_json = isinstance(value, str) and dict in wanted and value.startswith("{")
+        is_right = (
+            is_json or _is_one_of(value, wanted) or any(not isinstance(k, type) or isinstance(value, k) for k in others)
+        )
+    if not is_right or (setting.name in STRICT and not isinstance(value, bool)):
         kind = "" if value is None else f", {type(value).__name__}"
         raise ValueError(
-            f"{setting.name} must be {' or '.join(KINDS[kind] for kind in wanted) or 'given'} (got {value!r}{kind}). "
-            f"Try {setting.name} = {_meant(value, wanted, setting)!r}."
+            f"{setting.name} must be {' or '.join(KINDS[kind] for kind in wanted) or 'given'} "
+            f"(got {reprlib.repr(value)}{kind}). Try {setting.name} = {_meant(value, wanted, setting)!r}."
         )
 
 
@@ -133,16 +168,18 @@ def _check_choice(setting: Setting, value) -> None:
     """Refuse names that are none of those which TRL or transformers knows, with the nearest that is."""
     members = [kind for kind in setting.kinds if isinstance(kind, type) and issubclass(kind, enum.Enum)]
     known = choices(setting.name) or [member.value for kind in members for member in kind]
-    if not known or value in known or isinstance(value, enum.Enum):
+    if not known or isinstance(value, enum.Enum) or (isinstance(value, str | int) and value in known):
         return
     usable = [
         c
         for c in known
         if isinstance(c, str) and (rules.has_package("bitsandbytes") or not rules.needs_bitsandbytes(c))
     ]
-    near = [*difflib.get_close_matches(str(value), usable, n=1), setting.default][0]
+    near = [*difflib.get_close_matches(str(value)[:99], usable, n=1), setting.default][0]
     among = f"{len(known)} names that transformers knows" if members else ", ".join(map(str, known))
-    raise ValueError(f"{setting.name} must be one of {among} (got {value!r}). Try {setting.name} = {near!r}.")
+    raise ValueError(
+        f"{setting.name} must be one of {among} (got {reprlib.repr(value)}). Try {setting.name} = {near!r}."
+    )
 
 
 def choices(name: str) -> tuple:
@@ -155,11 +192,23 @@ def choices(name: str) -> tuple:
 
 
 def _check_range(setting: Setting, value) -> None:
-    if value is None or setting.bound is None:
+    if not isinstance(value, numbers.Real):
+        return
+    if not bounds.fits(value) and (isinstance(value, numbers.Integral) or setting.bound is None):
+        raise ValueError(
+            f"{setting.name} must be a finite number of at most 64 bits (got {reprlib.repr(value)}). "
+            f"Try {setting.name} = {_nearest(setting)!r}."
+        )
+    if setting.bound is None:
         return
     if not setting.bound.holds(value):
         raise ValueError(
             f"{setting.name} must be {setting.bound} (got {value}). Try {setting.name} = {_nearest(setting)!r}."
+        )
+    if setting.name in POINTS and isinstance(value, int) and value != 1:
+        raise ValueError(
+            f"{setting.name} must be written with a point, or it is refused in the first step (got {value}). "
+            f"Try {setting.name} = {float(value)}."
         )
     if setting.name in ("logging_steps", "save_steps", "eval_steps") and value > 1 and value != int(value):
         raise ValueError(

@@ -78,6 +78,14 @@ save_steps=8, num_iterations=3
 save_steps=0.1
 save_strategy="epoch"
 logging_strategy="epoch"
+num_train_epochs=2
+gradient_accumulation_steps=10**6
+generation_kwargs={"temperature": 0.0}
+generation_kwargs={"num_beams": 4}
+generation_kwargs={"typical_p": 3}
+model_init_kwargs={"dtype": "bfloat16"}
+callbacks=[]
+dataloader_prefetch_factor=2
 output_dir="my-run"
 run_name="first try"
 num_generations=1
