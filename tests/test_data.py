@@ -5,6 +5,8 @@ import json
 import random
 import re
 import unicodedata
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -156,6 +158,21 @@ LAYOUTS = {
         *("q", "3", r"hm \boxed{3}"),
     ),
     "two exchanges": ({"messages": [{"role": "system", "content": "s"}, *turns("q", "a", "r", "b")]}, "q", "a", ""),
+    "MetaMathQA": ({"query": "q", "response": "1+1.\n#### 2\nThe answer is: 2"}, "q", "2", "1+1."),
+    "SVAMP": ({"Body": "Tom has 2.", "Question": "How many?", "Answer": "2.0"}, "Tom has 2.\n\nHow many?", "2.0", ""),
+    "Dolly": ({"instruction": "When?", "context": "In 2000.", "response": "2000"}, "In 2000.\n\nWhen?", "2000", ""),
+    "BoolQ": ({"question": "So?", "passage": "So it is.", "answer": True}, "So it is.\n\nSo?", "True", ""),
+    "MMLU": ({"question": "q", "choices": ["0", "4", "2"], "answer": 1}, "q\n\nA) 0\nB) 4\nC) 2", "B", ""),
+    "MMLU-Pro": ({"question": "q", "options": ["x", "y"], "answer": "B"}, "q\n\nA) x\nB) y", "B", ""),
+    "AQuA": ({"question": "q", "options": ["A)5", "B)8"], "answer": "B"}, "q\n\nA)5\nB)8", "B", ""),
+    "ARC": ({"question": "q", "choices": {"text": ["x"], "label": ["1"]}, "answerKey": "1"}, "q\n\n1) x", "1", ""),
+    "Skywork-OR1": ({"prompt": turns("q"), "reward_model": {"ground_truth": r'["\\frac12"]'}}, "q", r"\frac12", ""),
+    "said before": ({"question": "In 2000. When?", "context": "In 2000.", "answer": "1"}, "In 2000. When?", "1", ""),
+    "an input that is no text": ({"instruction": "Add.", "input": [1, 2], "output": 3}, "Add.\n\n[1, 2]", "3", ""),
+    "an input that is NaN": ({"instruction": "q", "input": float("nan"), "output": 3}, "q", "3", ""),
+    "a huge number": ({"problem": "q", "answer": 10**400}, "q", str(10**400), ""),
+    "a fraction": ({"problem": "q", "answer": Fraction(1, 2)}, "q", "1/2", ""),
+    "a message": ({"prompt": turns("q"), "completion": turns("72", roles=("assistant",))[0]}, "q", "72", ""),
     "typed parts": (
         {"prompt": turns([{"type": "text", "text": "q"}, {"type": "text", "text": "?"}]), "label": 1},
         *("q?", "1", ""),
@@ -179,6 +196,11 @@ def test_every_usual_layout_is_read(layout, capsys):
         ({"problem": "q", "answer": float("nan")}, "no answer that is a number or text (got nan)"),
         ({"problem": "q", "answer": float("inf")}, "(got inf)"),
         ({"problem": "q", "answer": ["1", "2"]}, "(got ['1', '2'])"),
+        ({"problem": "q", "answer": b"72"}, "(got b'72')"),
+        ({"problem": "q", "answer": {72}}, "(got {72})"),
+        ({"problem": "q", "answer": 1 + 2j}, "(got (1+2j))"),
+        ({"problem": "q", "answer": Decimal("NaN")}, "(got NaN)"),
+        ({"problem": "q", "answer": '["1", "2"]'}, "(got ['1', '2'])"),
         ({"prompt": turns([{"type": "image"}]), "answer": "1"}, "no text ('image')"),
         (
             {"prompt": [{"role": r, "content": r} for r in ("user", "assistant", "user")], "answer": "1"},
@@ -220,7 +242,7 @@ def test_tables_in_memory_are_read_too():
     records = [{"problem": "q", "answer": 1.0}, {"problem": "r", "answer": None}, {"problem": "s", "answer": 3.0}]
     dataset = datasets.Dataset.from_list(records)
     frame = dataset.to_pandas()
-    for table in (records, dataset, frame, frame.astype({"answer": "Int64"})):
+    for table in (records, dataset, dataset.data.table, frame, frame.astype({"answer": "Int64"})):
         assert [row["answer"] for row in data.as_rows(table)] == ["1", "3"]
 
 
@@ -271,6 +293,12 @@ def test_cells_are_as_the_file_has_them(name, tmp_path):
         ("n.json", b"[1, 2]", r"\(got int\)"),
         ("b.jsonl", b'{"problem": "q"}\n{"problem":\n', "JSONDecodeError: Expecting value: line 3"),
         ("b.parquet", b"PAR", "b.parquet must be a table in UTF-8 .*ArrowInvalid"),
+        (
+            "lfs.jsonl",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "begins with 'version https://git-lfs.* git lfs pull",
+        ),
+        ("d.json", b"[" * 100_000, "RecursionError"),
         ("b.json.gz", gzip.compress(LINES.encode())[:30], "EOFError"),
         ("b.csv.gz", b"problem,answer", "BadGzipFile"),
         ("l.csv", "problem,answer\nMüller,1\n".encode("cp1252"), "UnicodeDecodeError"),
@@ -290,6 +318,18 @@ def test_columns_of_other_names_can_be_named(tmp_path):
         data.load_rows(tmp_path / "a.csv")
     found = data.load_rows(tmp_path / "a.csv", columns={"problem": "Frage", "answer": "Lösung"})
     assert found == [{"problem": "q", "answer": "5", "working": ""}]
+    for odd in (
+        "Frage",
+        ["Frage"],
+        {"Frage": "problem"},
+        {"problem": "Fragen"},
+        {"working": None},
+        {"answer": ["Frage"]},
+    ):
+        with pytest.raises(
+            ValueError, match=r"columns must be a dict from .* one of 'Frage', 'Lösung', 'id' \(got .*Turn"
+        ):
+            data.load_rows(tmp_path / "a.csv", columns=odd)
 
 
 def test_a_folder_is_read_as_it_is_downloaded(tmp_path):

@@ -64,6 +64,11 @@ TABLE = [
         IN_WORDS,
         *of("20", "20 dollars", "20 per hour", r"\boxed{20\text{ cm}}", r"20^{\text{th}}", "20个"),
     ),
+    *rows(
+        "unit",
+        IN_WORDS,
+        *of("20", r"20 \mathrm{~m}^{2}", r"20 \mathrm{~km} / \mathrm{h}", "20~cm", r"\$20~\text{each}"),
+    ),
     *rows("unit", SEVERAL, *of("20", "21cm", "20cm 3mm", "20 cm × 30 cm", "20 in 3 days")),
     *rows("unit", NOTHING, *of("20", "20k", "20M", "20 million", "20thousand", "20万", "20百", "20 dozen")),
     *rows("period", BOTH, *of("29", "29.00.", "29.", "$29.00.", "29。", r"\boxed{29}.", "$29$.", "**29**.", "29 %.")),
@@ -76,7 +81,9 @@ TABLE = [
     *rows(
         "LaTeX",
         BOTH,
-        *of("72", r"$\boxed{\text{72}}$", r"\mathbf{72}", r"\boxed{72.}", "{72}", r"\boxed{{72}}", "$$72$$"),
+        *of(
+            "72", r"$\boxed{\text{72}}$", r"\mathbf{72}", r"\bm{72}", r"\boxed{72.}", "{72}", r"\boxed{{72}}", "$$72$$"
+        ),
     ),
     *rows(
         "LaTeX",
@@ -163,6 +170,8 @@ TABLE = [
         NOTHING,
         *of("3", "3(x)", "(x)3", r"3\cdot x", "3/x", "x / 3", "±3", r"\pm 3", "x > 3", "x ≤ 3", "3!"),
     ),
+    *rows("expression", NOTHING, *of("3", "3 lakh", "3 crore", "3 tenths", "3 hundredths", "3 and two thirds", "(3)!")),
+    *rows("expression", NOTHING, *of("3", "twice 3", "double 3", "one third of 3", "a quarter of $3", "3 fifths")),
     *rows("expression", NOTHING, *of("3", "3 squared", "square root of 3", "half of 3", "3 mod n", "n/3", "COVID-3")),
     *rows("fused", SEVERAL, ("{3}12", "312"), ("-(5)2", "-52"), ("10^{4}5", "10"), ("3{4}", "34"), ("½3", "1/23")),
     *rows("expression", SEVERAL, *of("1", "1+1", "2(x+1)", "10 - 9", r"\frac{\sqrt{1}}{2}", "x=2y+1")),
@@ -183,6 +192,30 @@ TABLE = [
     ),
     *rows("choice", NOTHING, ("B", "72")),
     *rows("text", CHOICE, (r"\text{blue}", "blue"), (r"$\sqrt{2}$", r"\sqrt{2}"), ("x", "x"), ("nan", "nan")),
+    *rows("text", CHOICE, ("blue.", "blue"), ("New York.", "New York"), ("“blue”", "blue"), ("y = 5", "y=5")),
+    *rows("text", NO_CHOICE, ("NewYork", "New York"), ("3 4 x", "34 x"), ("blue!", "blue"), (r"\pi r", r"\pir")),
+    *rows("tuple", CHOICE, *of("(3, 4)", "(3,4)", "(3, 4)", "( 3 , 4 ).", r"$\left(3,\,4\right)$", r"\boxed{(3,4)}")),
+    *rows(
+        "tuple",
+        CHOICE,
+        ("[1,2)", "[1, 2)"),
+        (r"[1,\infty)", r"[1, \infty)"),
+        (r"\{1, 2\}", r"\{1,2\}"),
+        ("3 : 4", "3:4"),
+    ),
+    *rows("tuple", NO_CHOICE, ("(3,5)", "(3, 4)"), ("(4,3)", "(3, 4)"), ("(34)", "(3, 4)"), ("[3,4)", "[3, 4]")),
+    *rows(
+        "formula", CHOICE, (r"\sqrt 2", r"\sqrt{2}"), (r"2\sqrt3", r"2 \sqrt{3}"), (r"\dfrac{\pi}{3}", r"\frac{\pi}{3}")
+    ),
+    *rows(
+        "formula",
+        CHOICE,
+        (r"3 \pi", r"3\pi"),
+        ("x^{2} + 1", "x^2+1"),
+        ("3 + 4i", "3+4i"),
+        (r"12 \text{ cm}", r"12 \mathrm{~cm}"),
+    ),
+    *rows("formula", NO_CHOICE, (r"\sqrt3", r"\sqrt{2}"), ("x^2-1", "x^2 + 1"), (r"\sqrt{23}", r"\sqrt 23")),
     *rows("text", NO_CHOICE, ("blue", "Blue"), (r"\sqrt{3}", r"\sqrt{2}"), ("2", r"\sqrt{2}"), ("X", "x")),
     *rows(
         "Chinese",
@@ -205,7 +238,11 @@ TABLE = [
         SEVERAL,
         *of("3", "3-5", "3–5", "3 to 5", "3:4", "2024-01-3", "5:3", "3 out of 5", "[0, 3]", "(0,3)"),
     ),
-    *rows("fraction", BOTH, *of("0.75", "3/4", "6/8", "３／４", ".75", "75e-2")),
+    *rows("fraction", BOTH, *of("0.75", "3/4", "6/8", "３／４", ".75", "75e-2", "3 / 4", "3/ 4")),
+    *rows("fraction", IN_WORDS, *of("0.75", "3 / 4 cup", "x = 3 / 4")),
+    *rows("fraction", NOTHING, *of("3", "6 / 2", "3 / x"), ("1 / 2 / 2024", "1/2")),
+    *rows("quotes", BOTH, *of("72", '"72"', "'72'", "“72”", "‘72’", '**"72"**')),
+    *rows("quotes", IN_WORDS, *of("72", '"72', "72'", '72"', 'It is "72".')),
     *rows("fraction", NOTHING, *of("3", "a/b", "3/4/5", "3/0", "6/2"), ("01/02/2024", "1")),
     *rows("other scripts", NOTHING, *of("72", "٧٢", "७२", "𝟕𝟐", "Ⅷ", "①", "7٢")),
     *rows("no number", NOTHING, *of("1", "inf", "nan", "-Infinity", "0x1", "True", "null", "one")),

@@ -7,7 +7,8 @@ JSON (an array, or lines), Parquet, CSV or TSV, perhaps with .gz. Every table is
 | ours      | column, the first that is there                      | what its cell may be                           |
 |-----------|------------------------------------------------------|------------------------------------------------|
 | `problem` | problem, question, prompt, messages, … (all of them: | text; or messages (`role`/`content`,           |
-|           | `tables.PROBLEM`); instruction, and input after it   | `from`/`value`): the first question in them    |
+|           | `tables.PROBLEM`); instruction, and input after it;  | `from`/`value`): the first question in them    |
+|           | body or context before it, choices or options after  |                                                |
 | `answer`  | answer, solution, output, … (`tables.ANSWER`), or    | a number; or text, of which only the 72 is     |
 |           | the reply in the messages                            | taken in `… #### 72` and `… \\boxed{72} …`      |
 | `working` | working, rationale, … (`tables.WORKING`), or what    | text                                           |

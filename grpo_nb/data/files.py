@@ -58,10 +58,13 @@ def read_file(path: str | os.PathLike) -> list[dict]:
     file = Path(path)
     try:
         records = _records_of(file)
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
+    except (ValueError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
+        with file.open("rb") as opened:
+            head = opened.read(40).decode("ascii", "backslashreplace")
         raise ValueError(
             f"{file.name} must be a table in UTF-8 of the kind that its name says (got {type(error).__name__}: "
-            f"{' '.join(str(error).split()):.120}). Write it again, for example as JSON lines."
+            f"{' '.join(str(error).split()):.120}, in a file that begins with {head!r}). Write it again, for example "
+            "as JSON lines; where Git LFS has left its pointer, run git lfs pull."
         ) from error
     if not records or not all(isinstance(record, Mapping) for record in records):
         wrong = next((type(record).__name__ for record in records if not isinstance(record, Mapping)), "none")

@@ -1,9 +1,12 @@
 """A record of any of the usual layouts → a row {"problem", "answer", "working"}: the contract in the door's table."""
 
+import contextlib
+import json
 import math
 import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from grpo_nb.rewards import parsing
@@ -11,11 +14,13 @@ from grpo_nb.rewards import parsing
 # What data sets call the columns; preflight's advice reads these too.
 PROBLEM = ("problem", "question", "prompt", "query", "instruction", "messages", "conversations", "input", "text")
 ANSWER = ("reward_model", "answer", "expected_answer", "final_answer", "ground_truth", "solution", "target", "label")
-ANSWER += ("output", "response", "completion")
+ANSWER += ("output", "response", "completion", "answerkey")
 WORKING = ("working", "generated_solution", "rationale", "reasoning", "solution")
+CONTEXT, CHOICES = ("body", "context", "passage"), ("choices", "options")  # what a question cannot be answered without
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
 
 _BOX = re.compile(r"\\(?:boxed|fbox) {0,9}\{")
+_LABELLED = re.compile(r"\(?[A-Z] ?[).:]")
 
 
 def read_rows(dataset) -> Sequence[dict]:
@@ -60,17 +65,19 @@ def as_rows(table, *, columns: Mapping[str, str] | None = None, where: str = "th
     """A table of any of the layouts above → rows {"problem", "answer", "working"}.
 
     Args:
-        table: a list of dicts, a `datasets.Dataset` or a pandas data frame.
+        table: a list of dicts, a `datasets.Dataset`, or a table of pandas, Arrow or Polars.
         columns: as for `load_rows`.
         where: what to call the table in a sentence.
-    Raises: ValueError if no row has both a problem and an answer.
+    Raises: ValueError if no row has both a problem and an answer, or if `columns` names none that is there.
 
     >>> as_rows([{"question": "8·9?", "answer": "8·9=72\\n#### 72"}, {"instruction": "1+1?", "output": 2}])[0]
     {'problem': '8·9?', 'answer': '72', 'working': '8·9=72'}
     """
-    if hasattr(table, "columns"):  # pandas: its NaN, NA and NaT are all None here
+    if hasattr(table, "iterrows"):  # pandas: its NaN, NA and NaT are all None here
         table = table.astype(object).where(table.notna(), None).to_dict("records")
     records = read_rows(table)
+    if columns is not None:
+        _check_names(columns, {name for record in records for name in record})
     # Where most rows mark their answer, prose without a mark is a rationale: it must not become its own answer.
     cells = [_cell(record, "answer", columns) for record in records]
     most_are_marked = sum(isinstance(cell, str) and _marked(cell) is not None for cell in cells) * 2 > len(cells)
@@ -81,6 +88,16 @@ def as_rows(table, *, columns: Mapping[str, str] | None = None, where: str = "th
         return as_row(record, columns=columns, must_mark=most_are_marked and is_prose)
 
     return read(records, row_of, where=where)
+
+
+def _check_names(columns: Any, there: set) -> None:
+    is_dict = isinstance(columns, Mapping) and columns.keys() <= {"problem", "answer", "working"}
+    if not is_dict or not all(isinstance(name, str) and name in there for name in columns.values()):
+        names = ", ".join(sorted(map(repr, there)))
+        raise ValueError(
+            "columns must be a dict from 'problem', 'answer' or 'working' to the name of a column, one of "
+            f"{names} (got {columns!r:.80}). Turn it around, or correct the name."
+        )
 
 
 def as_row(record: Mapping, *, columns: Mapping[str, str] | None = None, must_mark: bool = False) -> dict:
@@ -94,9 +111,12 @@ def as_row(record: Mapping, *, columns: Mapping[str, str] | None = None, must_ma
     problem, reply = _exchange(asked) if isinstance(asked, list | tuple) else (asked, None)
     if not isinstance(problem, str) or not problem.strip():
         raise ValueError("has no problem")
-    if "instruction" in record and "problem" not in (columns or {}) and asked == record["instruction"]:
-        problem = "\n\n".join([problem, *filter(None, [record.get("input")])])
     answer = _cell(record, "answer", columns)
+    if "problem" not in (columns or {}):
+        choices = _choices(record)
+        problem = _with_context(record, problem, choices)
+        if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+            answer = chr(ord("A") + answer)
     text = _answer_text(reply if answer is None else answer)
     marked = _marked(text)
     if marked is None and must_mark:
@@ -120,14 +140,44 @@ def _cell(record: Mapping, which: str, columns: Mapping[str, str] | None) -> Any
     """What a record has in the first of the columns that may hold its problem, answer or working; None without any."""
     if columns and which in columns:
         return record.get(columns[which])
-    names = {str(name).strip().lower(): name for name in record}
-    known = {"problem": PROBLEM, "answer": ANSWER, "working": WORKING}[which]
-    cells = [record[names[name]] for name in known if name in names]
-    if which == "answer" and cells and "reward_model" in names:
-        cells[0] = cells[0].get("ground_truth") if isinstance(cells[0], Mapping) else None
+    cells = _cells(record, {"problem": PROBLEM, "answer": ANSWER, "working": WORKING}[which])
+    if which == "answer" and (rule := _cells(record, ANSWER[:1])):
+        cells[0] = rule[0].get("ground_truth") if isinstance(rule[0], Mapping) else None
         cells = cells[1:] if cells[0] is None else cells
-    cell = cells[0] if cells else None
-    return cell.tolist() if hasattr(cell, "tolist") else cell  # numpy's
+    return cells[0] if cells else None
+
+
+def _cells(record: Mapping, known: Sequence[str]) -> list:
+    """What a record has in those of the columns that are there; capitals and blanks in names do not count."""
+    names = {str(name).strip().lower(): name for name in record}
+    cells = [record[names[name]] for name in known if name in names]
+    return [cell.tolist() if hasattr(cell, "tolist") else cell for cell in cells]  # numpy's
+
+
+def _choices(record: Mapping) -> list[str]:
+    """The choices of a question, each with the label that it has, or else its letter.
+
+    >>> _choices({"choices": ["7", "9"]}), _choices({"Options": {"text": ["x", "y"], "label": ["1", "2"]}})
+    (['A) 7', 'B) 9'], ['1) x', '2) y'])
+    """
+    (cell,) = _cells(record, CHOICES)[:1] or [None]
+    labels: Sequence = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    if isinstance(cell, Mapping):
+        labels, cell = cell.get("label") or labels, cell.get("text")
+    if not isinstance(cell, list | tuple) or not all(isinstance(text, str | numbers.Real) for text in cell):
+        return []
+    has_labels = all(_LABELLED.match(str(text)) for text in cell)
+    return [str(text) if has_labels else f"{label}) {text}" for label, text in zip(labels, cell, strict=False)]
+
+
+def _with_context(record: Mapping, problem: str, choices: Sequence[str]) -> str:
+    """A problem between its story or context and, after it, an instruction's input and the choices."""
+    inputs = _cells(record, ["input"]) if problem in _cells(record, ["instruction"]) else []
+    before, after = (
+        [str(cell) for cell in cells if isinstance(cell, str | list) and cell and str(cell) not in problem]
+        for cells in (_cells(record, CONTEXT), [*inputs, "\n".join(choices)])
+    )
+    return "\n\n".join([*before, problem, *after])
 
 
 def plain_text(content: Any) -> str:
@@ -165,12 +215,18 @@ def _exchange(messages: Sequence) -> tuple[str | None, str | None]:
 
 
 def _answer_text(cell: Any) -> str:
-    """The answer in a cell as text: 72 of 72.0, and of a list that holds nothing else."""
+    """The answer in a cell as text: 72 of 72.0, and of a message or a list (of JSON too) that holds nothing else."""
+    if isinstance(cell, str) and cell.startswith('["') and cell.endswith('"]'):
+        with contextlib.suppress(ValueError):
+            cell = json.loads(cell)
     if isinstance(cell, list | tuple) and len(cell) == 1:
-        cell = cell[0]["content"] if isinstance(cell[0], Mapping) and "content" in cell[0] else cell[0]
-    if isinstance(cell, numbers.Real) and not isinstance(cell, bool) and math.isfinite(cell):
-        return str(int(cell)) if cell == int(cell) and abs(cell) < 2**53 else str(cell)
-    if isinstance(cell, numbers.Real | list | tuple | Mapping) and not isinstance(cell, bool):
+        cell = cell[0]
+    if isinstance(cell, Mapping) and "content" in cell:
+        cell = plain_text(cell["content"])
+    if isinstance(cell, float | Decimal) and math.isfinite(cell) and cell == int(cell) and abs(cell) < 2**53:
+        cell = int(cell)
+    is_finite = isinstance(cell, bool | numbers.Rational) or (isinstance(cell, float | Decimal) and math.isfinite(cell))
+    if isinstance(cell, numbers.Number | Iterable) and not isinstance(cell, str) and not is_finite:
         raise ValueError(f"has no answer that is a number or text (got {str(cell):.40})")
     if cell is None or not str(cell).strip():
         raise ValueError("has no answer")
@@ -183,9 +239,9 @@ def _marked(text: str) -> tuple[str, str] | None:
     >>> _marked(r"So it is \\boxed{\\frac{2}{3}}."), _marked("72")
     (('So it is \\\\boxed{\\\\frac{2}{3}}.', '\\\\frac{2}{3}'), None)
     """
-    before, mark, answer = text.rpartition("####")
-    if mark and answer.strip() and "\n" not in answer.strip():
-        answer = answer.strip()
+    before, mark, after = text.rpartition("####")
+    answer, _, rest = (part.strip() for part in after.strip().partition("\n"))
+    if mark and answer and (not rest or ("\n" not in rest and rest.endswith(answer))):  # MetaMathQA says it once more
         return before.strip(), answer if parsing.number(answer) is None else answer.replace(",", "")
     *_, last = [None, *_BOX.finditer(text)]
     depth, start = 1, last.end() if last else len(text)

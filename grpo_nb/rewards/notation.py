@@ -21,6 +21,7 @@ CHARACTERS = str.maketrans(
     {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # full width: １，％ → 1,%
     | dict.fromkeys("\u2010\u2011\u2012\u2212\ufe58\ufe63\u2796", "-")
     | dict.fromkeys("\u00a0\u2007\u202f", THIN)
+    | {"“": '"', "”": '"', "‘": "'", "’": "'"}
     | {c: rf"\frac{{{over}}}{{{under}}}" for c, (over, under) in VULGAR.items()}
     | {"\u2044": "/", "\uffe5": "¥", "\uffe1": "£", "。": ".", "º": "°", "负": "-", "負": "-", "⋅": "·", "∙": "·"}
 )
@@ -31,13 +32,16 @@ def _rules(*rules: tuple) -> list:
     return [(re.compile(pattern, re.ASCII), plain) for pattern, plain in rules]
 
 
-BOX, FONT = r"\\(?:boxed|fbox)", r"\\(?:[hm]box|text[a-z]{0,6}|math[a-z]{0,4}|bold[a-z]{0,6}|underline|bf|rm|pmb)"
+BOX, FONT = r"\\(?:boxed|fbox)", r"\\(?:[hm]box|text[a-z]{0,6}|math[a-z]{0,4}|bold[a-z]{0,6}|underline|bf|rm|bm|pmb)"
 COMMANDS = _rules(
     (r"(?<![\w)] )[–—―]|[–—―](?! )", "-"),  # not where it may be a dash between words
     (r"\\!|\\(?:left|right|displaystyle)(?![A-Za-z])", ""),
     (r"\\[()\[\]]|\\q?quad(?![A-Za-z])", " "),  # \( and \[ open a formula
     (r"\{,\}", ","),
     (r"\\(?:[,;: ]|$)|(?<=[0-9])~(?=[0-9])", THIN),
+    (r"(?<=\{)~|(?<=[0-9A-Za-z])~(?=[\\A-Za-z])|(?<=[$}])~", " "),
+    (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+    (r"\\sqrt ?([0-9A-Za-z])", r"\\sqrt{\1}"),
     (r"\\([%$#&])", r"\1"),
     (r"\\\{", "["),  # a set, not a group
     (r"\\\}", "]"),
@@ -47,13 +51,14 @@ COMMANDS = _rules(
 )
 DRESS = _rules(  # the innermost goes first, so a dress over a dress takes another round
     (
-        r"\\[dtc]?frac ?(?:\{ ?(-?[0-9,]+) ?\}|([0-9])) ?(?:\{ ?([0-9,]+) ?\}|([0-9]))(?! ?[0-9]|[.,][0-9])",
+        r"\\frac ?(?:\{ ?(-?[0-9,]+) ?\}|([0-9])) ?(?:\{ ?([0-9,]+) ?\}|([0-9]))(?! ?[0-9]|[.,][0-9])",
         r" \1\2/\3\4",
     ),
     (BOX + r" ?\{([^{}]*)\}", r" \1 "),
     (FONT + r" ?\{([^{}]*)\}", r"\1"),
     (r"(?<![\w\\^}.])\{([^{},]*)\}(?![\w{.])|\{(-)\}", r"\1\2"),
     (r"(?<![\w*])([*_`]{1,3})([^*_`]+)\1(?![\w*])", r"\2"),  # Markdown
+    (r"(?<!\w)([\"'])([^\"']+)\1(?!\w)", r"\2"),
 )
 ROUNDS = 4
 
@@ -72,6 +77,7 @@ NUMBERS = _rules(
     (rf"(?:{BOX}|{FONT})(?![A-Za-z]) ?", ""),  # without its group, or around one that stays
     (r"(?<=[0-9])\u2009(?=[0-9]{3}(?![0-9]))", ","),
     (r"[\s\u2009]+|(?<=[0-9])又(?=[0-9])", " "),
+    (r"(?<=[0-9]) ?/ ?(?=[0-9])", "/"),
     (r"(?<![A-Za-z])(?:(?:US|HK|CA|AU|NT|[ACS])\$|(?:USD|EUR|GBP|CNY|RMB|Rs\.?|₹) ?(?=[0-9]))", "$"),
     (r"(\^|\*\*) ?(?:\{ ?([-+]?[0-9]+) ?\}|\( ?([-+]?[0-9]+) ?\))(?![\w^]|[.,][0-9])", r"\1\2\3"),
     (

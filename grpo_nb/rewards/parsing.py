@@ -23,6 +23,7 @@ _NUMBER = re.compile(
     rf"|(?P<whole>{_DIGITS})?(?P<point>\.[0-9]*)?(?:[eE](?P<exponent>[-+\u2212]?[0-9]+))?)"
     rf"(?: ?(?:[%°$€£¥元円]|(?i:per ?cent|pct|degrees?)))? ?\.?"
 )
+_BESIDE_A_SIGN = re.compile(r" *([^\w ]) *")
 _CHOICE = re.compile(r"[(\[]? ?([A-Ja-j]) ?[)\]]? ?[.:、]?")  # MMLU-Pro has ten
 
 
@@ -153,15 +154,20 @@ def _choice(text: str) -> str | None:
 def is_same(solution: str, truth: str) -> bool:
     r"""Whether a solution says what the truth says: as a number, as a choice, or else letter by letter.
 
-    >>> is_same("2.0", "2"), is_same("(B)", "B"), is_same(r"$\sqrt{2}$", r"\sqrt{2}"), is_same("red", "blue")
+    >>> is_same("2.0", "2"), is_same("(B)", "B"), is_same(r"$(1,\sqrt2)$", r"(1, \sqrt{2})"), is_same("red", "blue")
     (True, True, True, False)
     """
     guess, true = read_answer(solution), read_answer(truth)
     if isinstance(guess, Fraction) and isinstance(true, Fraction):
         return same_number(guess, true)
     if true is None:
-        return solution.strip() == truth.strip() or (guess is None and "" != undressed(solution) == undressed(truth))
+        return solution.strip() == truth.strip() or (guess is None and "" != _bare(solution) == _bare(truth))
     return guess == true
+
+
+def _bare(text: str) -> str:
+    """The text in plain characters, without blanks beside signs and a last full stop: `(3, 4).` is `(3,4)`."""
+    return _BESIDE_A_SIGN.sub(r"\1", undressed(text)).rstrip(".")
 
 
 def same_number(a: Fraction, b: Fraction) -> bool:

@@ -12,7 +12,8 @@ from grpo_nb.rewards import parsing
 _WORD = re.compile(r"(?:(?<![\w)])[-+] ?)?(?:[$€£¥] ?)?[\w.,/]+(?:(?<=[0-9][eE])[-+][0-9]+)?", re.ASCII)
 _MATHS = (
     "sqrt|root of|pi|log|ln|sin|cos|tan|exp|squared|cubed|factorial|half|halves|and a quarter|and a third"
-    "|hundred|thousand|million|billion|trillion|dozen"
+    "|hundred|thousand|million|billion|trillion|dozen|lakh|crore|tenths|hundredths|thousandths|thirds|fifths"
+    "|three quarters"
 )
 _UNIT = re.compile(  # what follows the digits in 20cm, 72 cm², 60km/h, $5/lb, 6th
     rf"(?<=[0-9])(?:\^?\{{?(?:st|nd|rd|th)\}}?|/ ?(?:lb|kg|hr?|(?!{_MATHS})[a-z]{{3,12}})"
@@ -27,7 +28,8 @@ _EXPRESSION = re.compile(  # beside a number, any of these says that the answer 
     r"|[\w)](?<![0-9][eE])(?:\+[\w$(]|-[$(0-9]| \+ )|(?:\b[b-zB-HJ-Z]|[0-9)]) [-+] ?[$(0-9]"  # x+1, x-5, x - 5
     r"|[0-9)] ?[-+] ?[a-zA-Z]\b|[–—―]"  # 5-x, answer – 5
     r"|(?<![</\w])[a-zA-Z] ?[<>]=? ?[-$0-9]|[0-9)] ?[<>]=? ?[a-zA-Z]\b(?!>)"  # x>3
-    r"|[-+] ?[$€£¥]? ?[(\[]|\w\(|\)[0-9]|(?:^|[=(] ?)[0-9]+!"  # -(5 cm), f(2), 5!
+    r"|[-+] ?[$€£¥]? ?[(\[]|\w\(|\)[0-9]|(?:^|[=(] ?)[0-9]+!|[0-9]\)!"  # -(5 cm), f(2), 5!
+    r"|\b(?:twice|double|triple|third of|quarter of) [$0-9]"
     r"|\b[b-fi-kn-rt-zXYZ] [0-9]|[0-9] [b-fi-kn-rt-zXYZ]\b"  # 3 x; a is a word, g h l m s are units
     r"|\b[b-fi-z] (?:plus|minus|times|over|mod)\b|\b(?:plus|minus|times|over|mod) [b-fi-z]\b"
     rf"|(?<![A-Za-z])(?i:{_MATHS})s?(?![A-Za-z])",
