@@ -198,6 +198,7 @@ def test_adapters_are_merged_only_where_nothing_is_lost():
         assert merged_layers(policy) == []
     assert merged_layers(policy.to(torch.bfloat16)) == []
     assert merged_layers(policy_of(lora={"use_dora": True})) == []
+    assert merged_layers(policy_of(lora={"lora_bias": True})) == []
     assert merged_layers(policy_of()) == []
 
 

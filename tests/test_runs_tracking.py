@@ -83,6 +83,11 @@ FOREIGN = (
     '"step"',
     "null",
     '{"reward": 1}',
+    '{"step": "1"}',
+    '{"step": null}',
+    '{"step": 1.5}',
+    '{"step": [1]}',
+    '{"step": true}',
     '{"step": 1, "schema": "2"}',
     '{"step": 1',
     "[" * 99999,
@@ -118,7 +123,7 @@ def test_a_folder_where_the_metrics_go_is_refused_before_a_model_loads(profile):
 
 NO_NAMES = (
     *("../escape", "a/b", "a\\b", "", "a b", "..", ".", "x\n", "a:b", "a?", "a<b", "a*", "a[1]", "~", "$HOME", "a\0"),
-    *("CON", "nul", "aux.txt", "Com1", "lpt9.a.b", "run.", "\udcff", "x" * 101, "用" * 34, 5, None, b"run"),
+    *("CON", "nul", "aux.txt", "Com1", "COM¹", "lpt9.a.b", "run.", "\udcff", "x" * 101, "用" * 34, 5, None, b"run"),
 )
 
 

@@ -13,8 +13,8 @@ from torch import nn
 def merged(model: nn.Module) -> Iterator[None]:
     """Inside, the model's LoRA layers are merged; afterwards their base weights are the very tensors of before.
 
-    What cannot be merged without loss stays as it is and is merely slower: variants of LoRA, weights that another
-    layer shares, disabled adapters, and products in 16 bits, which would round W + sBA as a whole.
+    What cannot be merged without loss stays as it is and is merely slower: variants of LoRA, biases of its own, weights
+    that another layer shares, disabled adapters, and products in 16 bits, which would round W + sBA as a whole.
 
     Args:
         model: a `peft.PeftModel`; any other stays as it is.
@@ -44,7 +44,7 @@ def _mergeable(model: nn.Module) -> list[Any]:
         layer
         for layer in layers
         if type(layer) is lora.Linear
-        and not (layer.disable_adapters or layer.merged or layer.lora_variant)
+        and not (layer.disable_adapters or layer.merged or layer.lora_variant or any(layer.lora_bias.values()))
         and type(layer.get_base_layer()) is nn.Linear
         and layer.get_base_layer().weight.dtype in (torch.float32, torch.float64)
         and uses[id(layer.get_base_layer().weight)] == 1

@@ -171,5 +171,6 @@ def check_trainer(trainer) -> None:
         if type(head) is not nn.Linear or not math.prod(head.weight.shape):
             raise ValueError(
                 f"the head must be a plain torch.nn.Linear (got {type(head).__name__}, an adapter or a quantized one). "
-                f"Leave lm_head out of target_modules and modules_to_save, or {TRLS_OWN}"
+                "Leave lm_head out of target_modules and modules_to_save, take no trainable_token_indices, or "
+                f"{TRLS_OWN}"
             )

@@ -16,7 +16,13 @@ from grpo_nb.runs import callbacks, files, swanlab
 
 outputs_dir = profiles.outputs_dir
 MODES = ("off", "offline", "online")
-RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # by Windows
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"),
+}  # by Windows
 LONGEST = 100  # bytes of a run's name: Windows allows 260 characters for a whole path
 SCHEMA = 1  # of a line of metrics.jsonl: {"schema", "step", and the metrics under TRL's names}
 
@@ -102,10 +108,10 @@ def read_jsonl(path: Path) -> list[dict]:
 def _parsed(line: str, place: str) -> dict:
     with contextlib.suppress(ValueError, RecursionError):
         row = json.loads(line)
-        if isinstance(row, dict) and "step" in row and isinstance(row.get("schema", 1), int):
+        if isinstance(row, dict) and type(row.get("step")) is int and isinstance(row.get("schema", 1), int):
             return row
     raise ValueError(
-        f'{place} must be a JSON object with "step", as a run writes it (got {line[:60]!r}). '
+        f'{place} must be a JSON object with a whole "step", as a run writes it (got {line[:60]!r}). '
         "Delete that line, or move the file away."
     )
 
