@@ -75,6 +75,8 @@ def as_rows(table, *, columns: Mapping[str, str] | None = None, where: str = "th
     """
     if hasattr(table, "iterrows"):  # pandas: its NaN, NA and NaT are all None here
         table = table.astype(object).where(table.notna(), None).to_dict("records")
+    for method in ("to_pylist", "to_dicts"):  # Arrow's, Polars'
+        table = getattr(table, method)() if hasattr(table, method) else table
     records = read_rows(table)
     if columns is not None:
         _check_names(columns, {name for record in records for name in record})

@@ -26,9 +26,11 @@ def check_prompts(rows: Sequence[dict]) -> dict[str, int]:
         elif isinstance(prompt, Sequence):
             _check_messages(prompt, number)
         else:
+            advice = (
+                "Pass data.grpo_rows(data.as_rows(rows))" if tables.is_readable(row) else "Fill it in, or drop the row"
+            )
             raise ValueError(
-                f"row {number}, column 'prompt', must hold text or messages (got {prompt!r}). "
-                "Fill it in, or drop the row."
+                f"row {number}, column 'prompt', must hold text or messages (got {tables.short(prompt)}). {advice}."
             )
         if isinstance(prompt, str) != is_text:
             raise ValueError(
