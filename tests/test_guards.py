@@ -552,7 +552,9 @@ def test_a_loss_of_nan_in_an_update_that_was_left_out_is_no_news():
     (model(torch.ones(1, 2)) * NAN).sum().backward()
     gradients.on_pre_optimizer_step(args, state, None, model=model)
     callback.on_log(args, state, None, logs=grpo_log(loss=NAN), model=MODEL)
+    callback.on_log(args, state, None, logs=grpo_log(loss=NAN), model=MODEL)  # the old one: NaN - NaN is no 0
     assert watch.counts == dict.fromkeys(guards.POLICIES, 0) | {"gradients": 1}
+    callback.on_log(args, state, None, logs=grpo_log(), model=MODEL)
     with pytest.raises(ValueError, match="the loss must be finite"):
         callback.on_log(args, state, None, logs=grpo_log(loss=NAN), model=MODEL)
     gradients.on_stop()
@@ -561,7 +563,17 @@ def test_a_loss_of_nan_in_an_update_that_was_left_out_is_no_news():
 # --- Law: whether anything moves, with real optimizers
 
 
-def drive(loss_of, optimizer_of, *, dtype=torch.float32, rate=lambda step: 1.0, policy="stop", steps=8, deepspeed=None):
+def drive(
+    loss_of,
+    optimizer_of,
+    *,
+    dtype=torch.float32,
+    rate=lambda step: 1.0,
+    policy="stop",
+    steps=8,
+    deepspeed=None,
+    logging_steps=1,
+):
     """Train two weights and a bias with all the guards, in the order of `Trainer`: clip, guards, step, schedule, log.
 
     Returns: the watch; the step in which it stopped and its message, or (None, "").
@@ -588,7 +600,8 @@ def drive(loss_of, optimizer_of, *, dtype=torch.float32, rate=lambda step: 1.0, 
         state.global_step = step
         try:
             tell("on_step_end")
-            tell("on_log", logs=grpo_log(std=1.0 + step))
+            if step % logging_steps == 0:
+                tell("on_log", logs=grpo_log(std=1.0 + step))
         except ValueError as stop:
             return watch, (step, str(stop))
     return watch, (None, "")
@@ -600,6 +613,14 @@ def everything(model, step):
 
 def adam(learning_rate, **settings):
     return lambda model: torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0, **settings)
+
+
+def to_and_fro(model, step):
+    return (-1.0) ** step * everything(model, step)
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=2.0**-8)
 
 
 @pytest.mark.parametrize(
@@ -639,9 +660,10 @@ def test_updates_that_change_no_bit_are_stopped(optimizer_of, options, cause):
             {},
         ),  # one element of one tensor, below the norm's bits
         (everything, adam(1e-12), {"steps": 3}),
+        (to_and_fro, sgd, {"logging_steps": 2, "steps": 16}),  # where it was, whenever there is a log
         (everything, adam(1e-12), {"deepspeed": {"stage": 1}}),  # the optimizer has weights of its own
     ],
-    ids="plain warm-up seldom bf16 dead nan sparse short deepspeed".split(),
+    ids="plain warm-up seldom bf16 dead nan sparse short to-and-fro deepspeed".split(),
 )
 def test_a_run_that_moves_at_times_or_has_no_gradient_is_left_alone(loss_of, optimizer_of, options):
     watch, (step, message) = drive(loss_of, optimizer_of, **options)

@@ -8,8 +8,8 @@ from grpo_nb.runs import callbacks
 class Movement(callbacks.Callback):
     """Stop a run before its first step if nothing in it is trainable, and later if its updates change no bit.
 
-    At each training log the norm that `updates.Weights` took tells whether anything moved. A norm that stands still may
-    be rounding: then the trained tensors are copied once, and the logs after that are compared with the copies. An
+    The norm that `updates.Weights` takes at each step tells whether anything has moved since the last log. A norm that
+    stands still may be rounding: then the trained tensors are copied once, and later logs compare them to that. An
     update says nothing if its gradient is zero, or if a guard or an fp16 scaler left it out; nor does DeepSpeed, which
     trains copies of its own.
 
@@ -23,15 +23,19 @@ class Movement(callbacks.Callback):
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         models.check_trains(model)
-        self.norm, self.still = self.weights.norm, 0
+        self.norm, self.still, self.has_moved = self.weights.norm, 0, False
         self.copies: list = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        before, self.norm = self.norm, self.weights.norm
+        self.has_moved |= self.norm != before
 
     def on_log(self, args, state, control, logs=None, model=None, optimizer=None, **kwargs):
         if logs is None or "loss" not in logs or not self.gradients.applied or args.deepspeed:
             return
         trained = [p for p in model.parameters() if p.requires_grad]
-        before, self.norm = self.norm, self.weights.norm
-        if self.norm != before or not _are_equal(trained, self.copies):
+        moved, self.has_moved = self.has_moved, False
+        if moved or not _are_equal(trained, self.copies):
             self.copies, self.still = [], 0
         elif not self.copies:
             self.copies = [p.detach().to("cpu", copy=True) for p in trained]

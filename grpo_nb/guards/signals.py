@@ -139,8 +139,9 @@ class Signals(callbacks.Callback):
             )
 
     def _loss(self, logs: dict):
-        spoiled, self.gradients.is_spoiled = self.gradients.is_spoiled, False
-        if not spoiled and not math.isfinite(logs["loss"]):
+        if math.isfinite(logs["loss"]):
+            self.gradients.is_spoiled = False
+        elif not self.gradients.is_spoiled:
             yield (
                 "loss",
                 f"the loss must be finite (got loss = {logs['loss']} from finite gradients, which were applied). "
