@@ -82,6 +82,14 @@ def test_a_row_without_the_column_is_named():
         preflight.check_prompts([*ROWS[:1], {"answer": "2"}])
 
 
+def test_messages_in_an_array_are_refused_with_advice_that_works():
+    """As a data frame of a Parquet file holds them."""
+    frame = Dataset.from_list(ROWS).to_pandas()
+    with pytest.raises(ValueError, match=r"row 0, .* \(got array.*\)\. Pass data.grpo_rows\(data.as_rows\(rows\)\)"):
+        preflight.check_prompts(frame.to_dict("records"))
+    preflight.check_prompts(data.grpo_rows(data.as_rows(frame.to_dict("records"))))
+
+
 # Columns.
 @pytest.mark.parametrize(
     "column", [{"image": None}, {"image": "x.png"}, {"images": None}, {"images": ["x.png"]}, {"image": []}]
