@@ -23,11 +23,11 @@ def save_adapter(policy, tokenizer, path: str | Path) -> Path:
 
     Args:
         policy: a `peft.PeftModel`.
-        path: folder to write; an older one of that name is replaced.
-    Raises: ValueError if the policy carries no adapter.
+        path: folder to write; an older adapter of that name is replaced.
+    Raises: ValueError if the policy carries no adapter, or if something else has that name.
     """
     _check_adapted(policy)
-    path = Path(path).expanduser()
+    path = _replaceable(path, "adapter_config.json")
     with files.replacing(path) as draft:
         with _naming_no_folder(policy.get_base_model()):  # README.md is written from the base
             policy.save_pretrained(draft)
@@ -36,6 +36,18 @@ def save_adapter(policy, tokenizer, path: str | Path) -> Path:
             config["base_model_name_or_path"] = _public_name(config["base_model_name_or_path"] or "")
             file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf8")
         tokenizer.save_pretrained(draft)
+    return path
+
+
+def _replaceable(path: str | Path, sign: str) -> Path:
+    """The folder to write, if it is new, empty, or one in which `sign` says that an export wrote it."""
+    path = Path(path).expanduser()
+    held = sorted(file.name for file in path.iterdir()) if path.is_dir() else [path.name] if path.exists() else []
+    if held and (sign not in held or "seal.json" in held):
+        raise ValueError(
+            f"the folder of an export must be new, for what has its name is replaced (got {path}, where there is "
+            f"{', '.join(held[:3])}). Take a name of its own, such as {path.absolute().name + '-export'!r}."
+        )
     return path
 
 
@@ -71,7 +83,7 @@ def adapter_report(path: str | Path) -> SimpleNamespace:
     """Scan a saved adapter's tensors for the two ways in which it can be worthless.
 
     Returns: `tensors` (count), `all_zero` and `non_finite` (names). A fresh adapter has every `lora_B` in `all_zero`.
-    Raises: FileNotFoundError if the folder holds no adapter.
+    Raises: FileNotFoundError if the folder holds no adapter, ValueError if its file cannot be read.
     """
     import torch
 
@@ -84,6 +96,7 @@ def adapter_report(path: str | Path) -> SimpleNamespace:
 
 
 def _tensors(path: str | Path) -> dict:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     file = Path(path).expanduser() / "adapter_model.safetensors"
@@ -91,15 +104,23 @@ def _tensors(path: str | Path) -> dict:
         raise FileNotFoundError(
             f"the folder must hold adapter_model.safetensors (got {path}). Save it with export.save_adapter."
         )
-    return load_file(file)
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{file.name} must be a whole safetensors file (got {error}, of {file.stat().st_size} bytes). Copy or "
+            "download it again; where Git LFS has left its pointer, run git lfs pull."
+        ) from error
 
 
 def verify_adapter(path: str | Path) -> SimpleNamespace:
     """The adapter's report, if it passes: no tensor all zero, none non-finite.
 
-    Raises: ValueError naming the first offending tensor.
+    Raises: ValueError naming the first offending tensor, or if there is none at all.
     """
     report = adapter_report(path)
+    if not report.tensors:
+        raise ValueError(f"an adapter must have tensors (got none in {path}). Save it with export.save_adapter.")
     for problem, names in {"zero": report.all_zero, "not finite": report.non_finite}.items():
         if names:
             raise ValueError(
@@ -148,19 +169,29 @@ def load_adapter(base, path: str | Path, *, is_trainable: bool = False):
         base: the model that it was trained on; the adapter is put into it.
     Raises: ValueError if the adapter does not fit the base; FileNotFoundError if the folder holds none.
     """
-    from peft import PeftModel, get_peft_model_state_dict
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 
     path = Path(path).expanduser()
     saved, problem = _tensors(path), ""
+    try:
+        if PeftConfig.from_pretrained(str(path)).peft_type is None:
+            raise KeyError("peft_type")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"an adapter's folder must hold an adapter_config.json that PEFT can read (got {type(error).__name__}: "
+            f"{error}). Copy the whole folder again, or update peft to the version that wrote it."
+        ) from error
     try:
         policy = PeftModel.from_pretrained(base, str(path), is_trainable=is_trainable).eval()
         loaded = get_peft_model_state_dict(policy, save_embedding_layers=False)
         missing = {name for name in loaded.keys() ^ saved.keys() if "lora_" in name}
         problem = f"{len(missing)} tensors of one have no partner, first {min(missing)}" if missing else ""
-    except RuntimeError as error:
-        if "size mismatch" not in str(error):
+    except (RuntimeError, ValueError) as error:
+        problem = next(
+            (s.strip() for s in str(error).splitlines() if re.search("size mismatch|^Target modules", s)), ""
+        )
+        if not problem:
             raise
-        problem = str(error).strip().splitlines()[1].strip()
     if problem:
         raise ValueError(
             f"an adapter must go onto the base that it was trained on (got {problem}). Load that base anew; its name "
@@ -176,11 +207,11 @@ def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Pa
 
     Args:
         policy: a `peft.PeftModel`; one that Unsloth loaded is merged by Unsloth.
-        path: folder to write.
+        path: folder to write; an older model of that name is replaced.
         dtype: "bfloat16", "float16" or "float32" of the saved weights.
     Returns: path; `transformers.AutoModelForCausalLM.from_pretrained(path)` loads it.
     Raises: ValueError if there is no adapter, or one that cannot be merged: of tied embeddings, on a quantized base, or
-        such that the merged model would compute something else.
+        such that the merged model would compute something else; or if something else has that name.
     See: Hu et al. 2021, arXiv:2106.09685, section 4.1; `peft.LoraModel.merge_and_unload`.
     """
     import torch
@@ -192,13 +223,14 @@ def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Pa
         raise ValueError(f"Unsloth merges to 16 bit in the model's own type (got dtype={dtype!r}). Leave dtype out.")
     _check_adapted(policy)
     models.check_untied(policy)
-    with files.replacing(Path(path)) as draft:
+    path = _replaceable(path, "config.json")
+    with files.replacing(path) as draft:
         if is_unsloths:
             policy.save_pretrained_merged(str(draft), tokenizer, save_method="merged_16bit")
         else:
             _merged(policy).to(getattr(torch, dtype)).save_pretrained(draft)
             tokenizer.save_pretrained(draft)
-    return Path(path)
+    return path
 
 
 def _merged(policy):
@@ -231,8 +263,17 @@ def _merged(policy):
 
 
 def load_merged(path: str | Path):
-    """A merged model, in the precision it was saved in, ready to generate."""
+    """A merged model, in the precision it was saved in, ready to generate.
+
+    Raises: FileNotFoundError if the folder holds none.
+    """
     from transformers import AutoModelForCausalLM
 
+    path = Path(path).expanduser()
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(
+            f"the folder must hold config.json of a whole model (got {path}). Save it with export.merge, or load an "
+            "adapter with export.load_adapter."
+        )
     models.no_progress_bars()
-    return AutoModelForCausalLM.from_pretrained(Path(path).expanduser(), dtype="auto").eval()
+    return AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()

@@ -247,6 +247,58 @@ def test_merged_in_full_precision_writes_the_same_greedy_text(adapted, tmp_path)
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("adapter_model.safetensors", b"", r"a whole safetensors file \(got .*, of 0 bytes\)"),
+        ("adapter_model.safetensors", b"version https://git-lfs", "run git lfs pull"),
+        ("adapter_config.json", None, "an adapter_config.json that PEFT can read .*Can't find"),
+        ("adapter_config.json", b"{", r"\(got JSONDecodeError"),
+        ("adapter_config.json", b"{}", r"\(got KeyError: 'peft_type'\)"),
+        ("adapter_config.json", b'{"peft_type": "NEXT_YEAR"}', "'NEXT_YEAR'.* update peft"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "target_modules": ["c_attn"]}', "trained on .*Target modules"),
+    ],
+)
+def test_a_folder_that_was_copied_badly_is_refused(name, content, sentence, adapted, tiny, tmp_path):
+    path = export.save_adapter(*adapted, tmp_path / "adapter")
+    (path / name).unlink() if content is None else (path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        export.load_adapter(models.own_copy(tiny[0]), path)
+
+
+def test_an_adapter_without_tensors_proves_nothing(tmp_path):
+    save_file({}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="an adapter must have tensors"):
+        export.verify_adapter(tmp_path)
+
+
+def test_only_an_export_of_its_kind_is_replaced(adapted, tmp_path, monkeypatch):
+    """Not the folder of a run, a sealed checkpoint, a file, this folder, or the adapter that a model came from."""
+    monkeypatch.chdir(tmp_path)
+    adapter, merged = export.save_adapter(*adapted, "adapter"), export.merge(*adapted, "merged")
+    for name, files in {"run": ["metrics.jsonl"], "checkpoint-2": ["adapter_config.json", "seal.json"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("1", encoding="utf8")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    for write in (export.save_adapter, export.merge):
+        for path in (
+            "run",
+            "checkpoint-2",
+            "run/metrics.jsonl",
+            ".",
+            merged if write is export.save_adapter else adapter,
+        ):
+            with pytest.raises(
+                ValueError, match="must be new, for what has its name is replaced .* such as '.*-export'"
+            ):
+                write(*adapted, path)
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    for path in ("adapter", "empty"):
+        assert export.verify_adapter(export.save_adapter(*adapted, path)).tensors == 28
+
+
 def test_what_cannot_be_exported_is_refused(tiny, adapted, tmp_path):
     with pytest.raises(ValueError, match="must carry a LoRA adapter"):
         export.save_adapter(models.tiny_policy(models_profile(), tiny[1]), tiny[1], tmp_path / "adapter")
@@ -254,6 +306,9 @@ def test_what_cannot_be_exported_is_refused(tiny, adapted, tmp_path):
         export.merge(tiny[0], tiny[1], tmp_path / "merged")
     with pytest.raises(ValueError, match="dtype must be bfloat16, float16 or float32"):
         export.merge(*adapted, tmp_path / "merged", dtype="int4")
+    for path in (tmp_path, "Qwen/Qwen3-4B"):
+        with pytest.raises(FileNotFoundError, match="must hold config.json of a whole model .* export.load_adapter"):
+            export.load_merged(path)
     for read in (export.verify_adapter, lambda path: export.load_adapter(tiny[0], path)):
         with pytest.raises(FileNotFoundError, match="must hold adapter_model.safetensors"):
             read(tmp_path)

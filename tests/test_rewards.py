@@ -356,6 +356,12 @@ def test_departure_22_a_choice_is_a_letter_however_it_is_written():
     ]
 
 
+def test_departure_23_blanks_beside_signs_are_no_difference():
+    for solution, true in [("(3,4)", "(3, 4)"), (r"2\sqrt3", r"2 \sqrt{3}"), ("blue.", "blue"), ("3 / 4", "3/4")]:
+        assert rewards.check_answer([block(solution)], [true]) == [5.0]
+    assert rewards.check_answer([block("NewYork")], ["New York"]) == [-2.5]
+
+
 # --- Refusal
 
 

@@ -20,6 +20,7 @@ Departures from *Qwen3-8B GRPO with SwanLab* (1–7 stand in `format`), each wit
     with a unit it is right for `check_numbers` alone.
 21. The number in `x+1`, "3 million" or a list was taken for the answer. Here it is none, or one of several (`prose`).
 22. "(B)" was wrong for B. Here a truth from A to J is a choice, with or without bracket, point and small letter.
+23. "(3, 4)" was wrong for "(3,4)". Here blanks beside signs, a last full stop and quotes are no difference of texts.
 The credit for near answers (within 10 or 20 %) is kept as the source has it; whether it is wise where answers are exact
 is a question for the notebook on rewards.
 """
