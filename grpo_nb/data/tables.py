@@ -157,15 +157,17 @@ def _cells(record: Mapping, known: Sequence[str]) -> list:
 
 
 def _choices(record: Mapping) -> list[str]:
-    """The choices of a question, each with the label that it has, or else its letter.
+    """The choices of a question, each with the label that it has, or else its letter; they may be columns A, B, ….
 
     >>> _choices({"choices": ["7", "9"]}), _choices({"Options": {"text": ["x", "y"], "label": ["1", "2"]}})
     (['A) 7', 'B) 9'], ['1) x', '2) y'])
     """
-    (cell,) = _cells(record, CHOICES)[:1] or [None]
     labels: Sequence = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    lettered = [record[letter] for letter in labels if isinstance(record.get(letter), str)]
+    (cell,) = _cells(record, CHOICES)[:1] or [lettered if len(lettered) > 1 else None]
     if isinstance(cell, Mapping):
-        labels, cell = cell.get("label") or labels, cell.get("text")
+        is_split = "text" in cell
+        labels, cell = (cell.get("label") or labels, cell["text"]) if is_split else ([*cell], [*cell.values()])
     if not isinstance(cell, list | tuple) or not all(isinstance(text, str | numbers.Real) for text in cell):
         return []
     has_labels = all(_LABELLED.match(str(text)) for text in cell)
