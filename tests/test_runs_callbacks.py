@@ -88,6 +88,12 @@ def test_what_a_policy_wrote_is_shown_as_text_short_and_on_its_line():
         assert len(shown.splitlines()) == 3 and len(shown) < 600 and "rewards none" in shown and "'1+1?\\x07'" in shown
 
 
+def test_where_all_completions_agree_one_is_shown():
+    batch = {"prompts": ["1+1?"] * 2, "answer": ["2"] * 2, "scores": {"f": [1.0, 1.0]}}
+    assert callbacks.samples({**batch, "completions": ["2", "2"]}, 2).count("response") == 1
+    assert callbacks.samples({**batch, "completions": ["2", "two"]}, 2).count("response") == 2
+
+
 def test_a_callback_answers_every_event_and_nothing_else():
     assert callbacks.Callback().on_prediction_step(1, two=2) is None
     with pytest.raises(AttributeError):

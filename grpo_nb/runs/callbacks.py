@@ -106,7 +106,7 @@ class Samples(Callback):
 
 
 def samples(batch: dict, group: int) -> str:
-    """The best and the worst completion of a batch's first prompt, a line each, as plain text.
+    """The best and the worst completion of a batch's first prompt, a line each, as plain text; one line if they agree.
 
     Args:
         batch: `guards.Watch.latest`.
@@ -126,7 +126,7 @@ def samples(batch: dict, group: int) -> str:
     ]
     scored = [*zip(batch["completions"][:group], zip(*batch["scores"].values(), strict=True), strict=False)]
     ranked = sorted(scored, key=lambda pair: -sum(score or 0.0 for score in pair[1]))
-    for completion, scores in (ranked[0], ranked[-1]):
+    for completion, scores in ranked[:1] if ranked[0] == ranked[-1] else (ranked[0], ranked[-1]):
         text = parsing.text(completion)
         paid = ", ".join("none" if score is None else f"{score:.4g}" for score in scores)
         extracted, response = contract.shown(parsing.solution(text)), contract.shown(text, SHOWN)
