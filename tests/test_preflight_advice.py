@@ -57,13 +57,14 @@ def rename_one(run, match):
 
 def rename_settings(run, match):
     for old, new, rest in re.findall(r"(\w+) → (\w+)([^;]*)", match[1]):
-        value = run.settings.pop(old)
+        value = (run.lora if old in run.lora else run.settings).pop(old)
         if new in FIELDS and (not rest or rest.startswith(" below 1")):
             run.settings[new] = value
 
 
 def drop_settings(run, match):
-    run.settings.pop(match.string.split()[0] if match[1] == "it" else match[1])
+    key = match.string.split()[0] if match[1] == "it" else match[1]
+    (run.lora if key in run.lora else run.settings).pop(key)
 
 
 def own_turns_away(run, match):
@@ -172,15 +173,17 @@ def listed(columns: dict) -> list[dict]:
 def run_of(*, line="", **wrong) -> SimpleNamespace:
     """A run of the ci profile with something wrong in it: rows after a line, settings, rewards."""
     rows, held_out = refusals.rows_of(line)
-    run = SimpleNamespace(settings={}, rows=rows, held_out=None, rewards=refusals.REWARDS, tokenizer=None)
+    run = SimpleNamespace(settings={}, rows=rows, held_out=None, rewards=refusals.REWARDS, tokenizer=None, lora={})
     vars(run).update(wrong, **({"held_out": held_out} if "held_out[" in line else {}))
     if isinstance(run.settings, dict):
         run.settings = {**profiles.current("ci").grpo, **run.settings}
+    run.lora = {**profiles.current("ci").lora, **run.lora}
     return run
 
 
 def refused(run) -> ValueError | None:
     profile = profiles.current("ci")
+    profile.lora = run.lora
     try:
         with refusals.without_gpu_packages():
             preflight.check(
@@ -194,7 +197,8 @@ def refused(run) -> ValueError | None:
 def follow(run, sentence: str) -> None:
     """Do what a sentence advises: the first thing that it proposes."""
     if proposed := suggestions(sentence):
-        run.settings.update(proposed[0])
+        for key, value in proposed[0].items():
+            (run.lora if key in run.lora else run.settings)[key] = value
         return
     advice = re.split(r"\)\. (?=[A-Z])", sentence, maxsplit=1)[-1]
     fitting = [(pattern, act) for pattern, act in FOLLOWERS.items() if re.fullmatch(pattern, advice, re.DOTALL)]
@@ -248,6 +252,12 @@ GENERATIONS = [
     {"no_repeat_ngram_size": 0}, {"temperature": 0.5, "num_beams": 4, "suppress_tokens": [5]},
 ]  # fmt: skip
 TEMPLATES = [{"enable_thinking": False}, {"turns": []}, {"tools": []}, {"padding": True}, "x", {"a": 1, "b": 2}]
+ADAPTERS = [
+    {"rank": 8}, {"alpha": 8}, {"r": 0}, {"r": 8.0}, {"r": "8"}, {"r": None}, {"lora_alpha": "16"}, {"lora_alpha": -1},
+    {"lora_dropout": 1.0}, {"lora_dropout": math.nan}, {"bias": "yes"}, {"target_modules": None},
+    {"target_modules": []}, {"target_modules": [1]}, {"target_modules": {"q_proj"}}, {"task_type": "SEQ_CLS"},
+    {"modules_to_save": "norm"}, {"use_dora": "yes"}, {"rank_pattern": 3},
+]  # fmt: skip
 MORE = """
 top_k=2.0
 num_generations="8"
@@ -300,6 +310,7 @@ def cases(tokenizer) -> list:
     found += [
         (f"{given}", run_of(settings={"chat_template_kwargs": given}, tokenizer=tokenizer)) for given in TEMPLATES
     ]
+    found += [(f"{given}", run_of(lora=given)) for given in ADAPTERS]
     rows, _ = refusals.good_rows()
     found += [
         ("a generator", run_of(rows=iter(rows))),

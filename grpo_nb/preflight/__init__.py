@@ -5,7 +5,7 @@
 | `order`           | `check`, `check_sft`, …              | all of the following, the cheapest first                  |
 | `keys`            | `check_keys`                         | does TRL know these keys, and what are they called today  |
 | `meanings`        | `meanings`                           | what does a key mean, and what is it by default           |
-| `values`          | `check_values`, `check_weights`      | can each value be meant, alone …                          |
+| `values`          | `check_values`, `check_lora`, …      | can each value be meant, alone …                          |
 | `bounds`          | (called by `values`)                 | … within which numbers …                                  |
 | `rules`           | (called by `values`)                 | … and beside the others                                   |
 | `evaluations`     | (called by `values` and `order`)     | are there any in mid-run, on what, at what cost           |

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "max_prompt_length": "no key: filter the rows with data.keep_short",
     "max_seq_length": "max_length in SFTConfig; a policy's key in a profile",
     "query": "prompt, a column of the data set",
+    "rank": "no key: r in the profile's lora",
     "vllm_sampling_params": "temperature, top_p, top_k, min_p, generation_kwargs",
     "warmup_ratio": "warmup_steps below 1, which is a share",
     **dict.fromkeys(

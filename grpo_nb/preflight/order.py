@@ -144,6 +144,7 @@ def check_settings(
         generations.check_generation(keys.completed(config, config_class))
     disk.check_cuts(config, config_class)
     if profile is not None and stage == "grpo":
+        values.check_lora(profile.lora, is_unsloths=profile.policy["backend"] == "unsloth")
         rules.check_engine(profile)
         rules.check_adapter(profile, is_tied=is_tied)
     return numbers

@@ -28,6 +28,12 @@ CHOICES = {
     "vllm_mode": ("colocate", "server"),
     "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
 }
+# Of PEFT's LoraConfig, which takes any number.
+LORA = {
+    "r": bounds.Bound(at_least=1),
+    "lora_alpha": bounds.Bound(above=0),
+    "lora_dropout": bounds.Bound(at_least=0, below=1),
+}
 
 
 class Setting(typing.NamedTuple):
@@ -219,6 +225,41 @@ def _check_range(setting: Setting, value) -> None:
 def _nearest(setting: Setting):
     """TRL's default; where that is None, the least value that the key's bound allows."""
     return setting.bound.at_least if setting.default is None and setting.bound else setting.default
+
+
+def check_lora(lora: dict, *, is_unsloths: bool = False) -> None:
+    """Refuse settings of an adapter that cannot be meant.
+
+    Args:
+        lora: of a profile.
+        is_unsloths: whether Unsloth makes it, which takes keys of its own.
+    Raises: ValueError for the first of them, with a value that is legal.
+    """
+    from peft import LoraConfig
+
+    if not is_unsloths:
+        keys.check_keys(lora, LoraConfig)
+    named = lora.get("target_modules")  # without it PEFT chooses, by the model's name
+    is_list = isinstance(named, str | list | tuple)
+    if not named or not is_list or not all(isinstance(name, str) for name in named):
+        raise ValueError(
+            f"target_modules must name the layers to adapt (got {named!r}). Try target_modules = 'all-linear'."
+        )
+    kinds = typing.get_type_hints(LoraConfig)
+    for field in dataclasses.fields(LoraConfig):
+        if field.name not in lora:
+            continue
+        value, names = lora[field.name], typing.get_args(kinds[field.name])
+        if typing.get_origin(kinds[field.name]) is typing.Literal and value not in names:
+            among = ", ".join(map(repr, names))
+            raise ValueError(
+                f"{field.name} must be one of {among} (got {value!r}). Try {field.name} = {field.default!r}."
+            )
+        setting = Setting(field.name, _kinds(kinds[field.name]), keys.default(field), LORA.get(field.name))
+        _check_kind(setting, value)
+        _check_range(setting, value)
+    if "task_type" in lora:
+        raise ValueError(f"task_type must be left to models.add_lora (got {lora['task_type']!r}). Drop task_type.")
 
 
 def check_weights(weights: Sequence[float] | None, rewards: int) -> None:
