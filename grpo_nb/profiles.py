@@ -241,11 +241,11 @@ def setting(variable: str) -> str:
 def folder_named(variable: str) -> Path | None:
     """The folder that an environment variable names, `~` and `$HOME` followed; None if unset.
 
-    Raises: ValueError for a home or a variable that is not known, which would become a folder of that name.
+    Raises: ValueError for a home or a variable that is not known, or an address, which would become a folder's name.
     """
     given = setting(variable)
     path = os.path.expanduser(os.path.expandvars(given))
-    if unknown := re.match(r"~[^/\\]*", path) or re.search(r"\$\w+|\$\{\w+\}", path):
+    if unknown := re.match(r"~[^/\\]*", path) or re.search(r"\$\w+|\$[{(].*|%\w+%|^\w{2,}://", path):
         raise ValueError(
             f"{variable} must name a folder (got {given!r}, and there is no {unknown[0]}). Write the whole path."
         )

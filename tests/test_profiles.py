@@ -1,5 +1,6 @@
 """One dict per profile, copied before it is handed out."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,16 @@ def test_a_folder_is_followed_as_a_shell_would(given, monkeypatch):
     assert profiles.folder_named("GRPO_NB_OUTPUTS") == FOLDERS[given]
 
 
-@pytest.mark.parametrize("given", ["~nobody-here/x", "~nobody-here", "$NOT_SET/x", "${NOT_SET}/x", "/data/$NOT_SET"])
+ODD = ["~nobody-here/x", "~nobody-here", "$NOT_SET/x", "${NOT_SET}/x", "/data/$NOT_SET", "$(pwd)/x", "${A:-b}/x"]
+ODD += ["s3://bucket/x", "file:///x", "gs://x"] + ([r"%USERPROFILE%\x"] if os.name != "nt" else [])
+
+
+@pytest.mark.parametrize("given", ODD)
 def test_a_folder_that_would_be_made_under_an_odd_name_is_refused(given, monkeypatch):
     monkeypatch.setenv("GRPO_NB_DATA", given)
-    with pytest.raises(ValueError, match=r"GRPO_NB_DATA must name a folder \(got '.*, and there is no [~$]"):
+    with pytest.raises(
+        ValueError, match=r"GRPO_NB_DATA must name a folder \(got '.*, and there is no ([~$%]|[a-z0-9]+:)"
+    ):
         profiles.folder_named("GRPO_NB_DATA")
 
 
