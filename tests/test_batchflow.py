@@ -427,10 +427,11 @@ def test_too_few_prompts_are_refused_where_trl_trains_no_step(smallest):
     with pytest.raises(ValueError, match="max_steps must be set to a positive value"):
         batchflow_runs.recorded(smallest, 3, shuffle=True, **EXAMPLE_1)
     assert accepted(num_prompts=4, **EXAMPLE_1)
-    with pytest.raises(
-        ValueError, match=r"must fill one generation batch of 4 prompts \(got 3\)\. Try num_generations"
-    ):
+    with pytest.raises(ValueError, match=r"must fill one generation batch of 4 prompts \(got 3\)\. Try ") as error:
         batchflow.plan(3, **EXAMPLE_1)
+    mended = {**EXAMPLE_1, **suggestions(str(error.value))[0]}
+    assert accepted(num_prompts=3, **mended)
+    assert batchflow_runs.recorded(smallest, 3, shuffle=True, **mended).totals["optimizer_steps_taken"] >= 1
 
 
 @pytest.mark.parametrize("key", COUNTS)
