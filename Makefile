@@ -5,7 +5,7 @@ GRPO_NB_PROFILE ?= cpu
 STACK := $(if $(filter t4 a100,$(GRPO_NB_PROFILE)),gpu,cpu)
 OFFLINE := OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 SWANLAB_MODE=offline
 
-.PHONY: tutorial test check notebooks links docs bench locks clean distclean
+.PHONY: tutorial test check notebooks links docs bench backends locks clean distclean
 
 # Execute every notebook; leave copies, the report and the runs under build/. Only the GPU profiles may reach a hub.
 tutorial: .venv/ready-$(STACK)
@@ -54,6 +54,13 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python -m tools.pages.kernels
 	$(OFFLINE) .venv/bin/python -m tools.pages.proof
 	$(OFFLINE) .venv/bin/python -m tools.pages.survival
+
+# Unsloth itself, on its CPU backend, in a folder beside the environment (Linux, 320 MB; no part of the tests).
+backends: .venv/ready-cpu
+	.venv/bin/python -m pip install --quiet --no-deps --only-binary :all: --target build/unsloth unsloth==2026.10.9 unsloth-zoo==2026.10.9 \
+		bitsandbytes==0.50.2 cut-cross-entropy==25.1.1 tyro==1.0.17 msgspec==0.22.0 hf-transfer==0.1.9 sentencepiece==0.2.3 protobuf==7.36.2 \
+		docstring-parser==0.18.0 typeguard==4.6.1 shtab==1.13.0 nest-asyncio==1.6.0 structlog==26.1.0
+	$(OFFLINE) PYTHONPATH="$(CURDIR)/build/unsloth" .venv/bin/python -m benchmarks.unsloth_cpu
 
 # torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
 # Some wheels are downloaded and not installed: tests read Unsloth's source to check the GPU profiles without a GPU, and

@@ -4,6 +4,7 @@ It shows that our calls fit together and come in the right order. It shows nothi
 """
 
 import functools
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from benchmarks import unsloth_cpu
 from grpo_nb import data, evaluate, memory, models, profiles
 from tests import vllm_stand_in, wheels
 
@@ -422,3 +424,14 @@ def test_what_goes_with_a_request_to_vllm_is_written_below_the_outputs(t4, tmp_p
     policy.load_lora("vllm_gen_lora", load_tensors=True)
     assert (tmp_path / "unsloth" / "vllm_gen_lora" / "adapter_config.json").exists()
     assert not (tmp_path / "vllm_gen_lora").exists()
+
+
+def test_the_record_of_unsloth_on_a_cpu_is_of_these_versions():
+    """`make backends` asserts what it records; a newer library makes the record old."""
+    record = json.loads(unsloth_cpu.RESULTS.read_text(encoding="utf8"))
+    assert {name: importlib.metadata.version(name) for name in ("trl", "peft", "transformers")}.items() <= record[
+        "versions"
+    ].items()
+    assert len(record["grad_norms"]) == unsloth_cpu.STEPS and min(record["grad_norms"]) > 0
+    off = record["largest_difference"]
+    assert max(off["adapter"], off["merged"]) < unsloth_cpu.TOLERANCE < off["without adapter"]
