@@ -226,7 +226,7 @@ def _with_callbacks(trainer, run, watching: list, sealer: checkpoints.Sealer):
 
     # It prints every log as a dict; metrics.jsonl and the live table say it better.
     trainer.remove_callback(PrinterCallback)
-    for callback in [*(run.callbacks() if run else ()), *watching, sealer]:
+    for callback in [*(run.callbacks() if run else ()), callbacks.SumFromZero(trainer), *watching, sealer]:
         trainer.add_callback(callback)
     return trainer
 

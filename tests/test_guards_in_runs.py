@@ -102,3 +102,19 @@ def test_once_the_cause_is_mended_the_run_goes_on_as_if_nothing_had_been(
     trainer, run = spoiled_trainer(small_policy, None)
     train.resume_or_start(trainer)
     assert small_runs.same(small_runs.weights(trainer), uninterrupted[0]) and small_runs.curve(run) == uninterrupted[1]
+
+
+def test_a_loss_of_nan_that_is_left_out_is_in_no_later_log(small_policy, monkeypatch, tmp_path):
+    """`Trainer` alone would log NaN to the end."""
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
+    trainer, run = small_runs.trainer_of(small_policy, guard={"gradients": "skip"})
+    healthy = trainer.compute_loss
+
+    def spoiled(*args, **kwargs):
+        loss = healthy(*args, **kwargs)
+        return loss * float("nan") if trainer.state.global_step == 1 else loss
+
+    monkeypatch.setattr(trainer, "compute_loss", spoiled)
+    train.resume_or_start(trainer)
+    losses = {row["step"]: row["loss"] for row in run.rows() if "loss" in row}
+    assert losses[2] is None and all(losses[step] is not None for step in (1, 3, 4, 5, 6)), losses

@@ -139,9 +139,8 @@ class Signals(callbacks.Callback):
             )
 
     def _loss(self, logs: dict):
-        if math.isfinite(logs["loss"]):
-            self.gradients.is_spoiled = False
-        elif not self.gradients.is_spoiled:
+        spoiled, self.gradients.is_spoiled = self.gradients.is_spoiled, False
+        if not spoiled and not math.isfinite(logs["loss"]):
             yield (
                 "loss",
                 f"the loss must be finite (got loss = {logs['loss']} from finite gradients, which were applied). "

@@ -25,7 +25,7 @@ class Gradients(callbacks.Callback):
         self.watch, self.handles, self.largest, self.zero = watch, [], {}, signals.Streak()
         self.left_out = 0  # updates in a row, by the scaler
         self.applied = 0.0  # the largest |gradient| of the newest update; 0 if it is left out
-        self.is_spoiled = False  # whether one since the last finite loss was not: Trainer's sum of losses keeps a NaN
+        self.is_spoiled = False  # whether one since the last log was not finite
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self._let_go()

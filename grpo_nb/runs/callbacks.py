@@ -30,6 +30,17 @@ class Callback:
         raise AttributeError(name)
 
 
+class SumFromZero(Callback):
+    """Lets the losses after a log count alone: `Trainer` takes their sum from itself, and NaN - NaN is no 0."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" in (logs or {}) and hasattr(self.trainer, "_tr_loss"):
+            self.trainer._tr_loss.zero_()
+
+
 class LiveTable(Callback):
     """One HTML output that follows the run: progress, the last steps with TRL's metric names, the reward so far."""
 
