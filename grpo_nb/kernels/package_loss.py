@@ -17,8 +17,6 @@ from grpo_nb import advantages, losses
 
 OF_A_BATCH = "old_logps ref_logps sampling_logps entropies num_items_in_batch num_processes surrogate".split()
 
-PASSED: list = []  # the loss that was tried last, and with which settings: a trainer tries again what `train` has tried
-
 
 def settings(args) -> dict:
     """The settings of a `GRPOConfig` that the loss reads, by their names there."""
@@ -50,15 +48,13 @@ def why_not(trainer, inputs: dict) -> str | None:
 def check_loss(loss: Callable, args) -> None:
     """Try a loss of the reader's own on two completions of three tokens, before a model loads.
 
-    Torch's random numbers stay where they were. What passed last passes again without a try.
+    Torch's random numbers stay where they were.
 
     Args:
         loss: `f(logps, old_logps, advantages, mask, **settings)`, see `losses.grpo_loss`.
         args: a `trl.GRPOConfig`.
     Raises: ValueError saying what it must take or return.
     """
-    if PASSED and PASSED[0] is loss and PASSED[1] == settings(args):
-        return
     name = getattr(loss, "__name__", type(loss).__name__)
     if not callable(loss):
         raise ValueError(f"loss must be a function (got {loss!r}). Write def, and pass its name without ().")
@@ -92,7 +88,6 @@ def check_loss(loss: Callable, args) -> None:
             losses.grpo_loss(logps, torch.tensor([1.0, -1.0]), mask, old_logps=old_logps, surrogate=own)
     except ValueError as error:
         raise ValueError(f"the loss {name}, tried on 2 completions of 3 tokens: {error}") from error
-    PASSED[:] = [loss, settings(args)]
 
 
 def advantages_of(trainer, per_function: Float[Tensor, "N K"], *, num_generations: int) -> Float[Tensor, " N"]:
