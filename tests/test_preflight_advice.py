@@ -435,6 +435,16 @@ def test_no_value_raises_anything_but_one_sentence(config_class):
     assert accepted > 30
 
 
+def test_no_refusal_prints_a_token():
+    profile = profiles.current("ci")
+    with pytest.raises(ValueError, match=r"hub_token must be text \(got a secret, list\)"):
+        preflight.check_settings({**profile.grpo, "hub_token": ["hf_secret"]}, profile)
+    settings = {"hub_token": "hf_secret", "log_level": "x", "report_to": "x"}
+    with pytest.raises(ValueError, match="the settings together must be what TRL") as error:
+        rehearsals.check_taken(settings, GRPOConfig)
+    assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize("given", [{"temperature": 0.7, "num_beams": 4, "suppress_tokens": [5]}, {"max_new_tokens": 4}])
 def test_and_takes_a_step(given, small_policy, profile):
     policy, tokenizer, _ = small_policy

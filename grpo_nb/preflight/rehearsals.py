@@ -29,7 +29,7 @@ def check_taken(settings: dict, config_class: type) -> None:
     said = re.split(r"\n|\. (?=[A-Z])", str(error).strip())[0].rstrip(".")
     raise ValueError(
         f"{key or 'the settings together'} must be what TRL, transformers and torch can take "
-        f"(got {reprlib.repr(settings.get(key, settings))}: {type(error).__name__}: {said[:200]}). "
+        f"(got {reprlib.repr(settings[key] if key else [*settings])}: {type(error).__name__}: {said[:200]}). "
         f"Drop {key or 'all that differs from the profile'}."
     )
 

@@ -139,9 +139,10 @@ def _check_kind(setting: Setting, value) -> None:
         )
     if not is_right or (setting.name in STRICT and not isinstance(value, bool)):
         kind = "" if value is None else f", {type(value).__name__}"
+        seen = "a secret" if setting.name.endswith("_token") and value is not None else reprlib.repr(value)
         raise ValueError(
             f"{setting.name} must be {' or '.join(KINDS[kind] for kind in wanted) or 'given'} "
-            f"(got {reprlib.repr(value)}{kind}). Try {setting.name} = {_meant(value, wanted, setting)!r}."
+            f"(got {seen}{kind}). Try {setting.name} = {_meant(value, wanted, setting)!r}."
         )
 
 
