@@ -18,7 +18,8 @@ def test_the_arrow_is_the_gradient():
     """By autograd: what raises the log-probability of the target most."""
     shares = (WEIGHT @ HIDDEN).softmax(-1)
     figure, alt = plots.direction_of(WEIGHT, shares, HIDDEN, target=TARGET)
-    slope = torch.func.grad(lambda hidden: (WEIGHT @ hidden).log_softmax(-1)[TARGET])(HIDDEN)
+    leaf = HIDDEN.clone().requires_grad_()
+    (slope,) = torch.autograd.grad((WEIGHT @ leaf).log_softmax(-1)[TARGET], leaf)
     (arrow,) = figure.axes[0].findobj(Quiver)
     assert torch.tensor([arrow.U[0], arrow.V[0]]) == pytest.approx(slope, abs=1e-6)
     assert arrow.XY[0] == pytest.approx(HIDDEN.numpy())

@@ -31,7 +31,7 @@ def curve(
     others = iter([COLOURS["policy"], COLOURS["before"], COLOURS["reference"], COLOURS["warning"]])
     for key, marker in zip(keys, "osD^", strict=False):
         colour = COLOURS.get(key) or next(others)
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        points = series.points(rows, key)
         if not points:
             continue
         steps, values = zip(*points, strict=True)
