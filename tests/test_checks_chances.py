@@ -53,17 +53,17 @@ ANSWERS = [
     Answers(
         check="check_problems",
         right=[
-            lambda b, a: math.floor(round(4 * spread(b, a) / (a - b) ** 2, 9)) + 1,
+            lambda b, a: math.floor(4 * spread(b, a) / (a - b) ** 2) + 1,
             tried,
             lambda b, a: torch.tensor(tried(b, a)),
         ],
         wrong={
-            "ceil": (lambda b, a: math.ceil(round(4 * spread(b, a) / (a - b) ** 2, 9)), "exactly two deviations"),
-            "one deviation": (lambda b, a: math.floor(round(spread(b, a) / (a - b) ** 2, 9)) + 1, "one deviation"),
-            "2 ·": (lambda b, a: math.floor(round(2 * spread(b, a) / (a - b) ** 2, 9)) + 1, "doubles the variance"),
-            "no square": (lambda b, a: math.floor(round(4 * spread(b, a) / (a - b), 9)) + 1, "not by its square"),
+            "ceil": (lambda b, a: math.ceil(4 * spread(b, a) / (a - b) ** 2), "exactly two deviations"),
+            "one deviation": (lambda b, a: math.floor(spread(b, a) / (a - b) ** 2) + 1, "one deviation"),
+            "2 ·": (lambda b, a: math.floor(2 * spread(b, a) / (a - b) ** 2) + 1, "doubles the variance"),
+            "no square": (lambda b, a: math.floor(4 * spread(b, a) / (a - b)) + 1, "not by its square"),
             "first test only": (
-                lambda b, a: math.floor(round(4 * b * (1 - b) / (a - b) ** 2, 9)) + 1,
+                lambda b, a: math.floor(4 * b * (1 - b) / (a - b) ** 2) + 1,
                 "second test without error",
             ),
             "not whole": (lambda b, a: 4 * spread(b, a) / (a - b) ** 2, "must give 29 (yours: 28)"),

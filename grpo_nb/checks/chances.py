@@ -55,8 +55,8 @@ def check_problems(your_problems):
     """
     cases = [
         ("a clear rise", (0.5, 0.75)),  # 4 · (1/4 + 3/16) / (1/16) = 28 exactly: one more
-        ("a small one", (0.5, 0.55)),
-        ("near the top", (0.9, 0.95)),
+        ("a small one", (0.5, 0.56)),
+        ("near the top", (0.9, 0.96)),
         ("from nothing", (0.0, 0.5)),  # 4 exactly: 5
     ]
 
@@ -64,7 +64,7 @@ def check_problems(your_problems):
         return before * (1 - before) + after * (1 - after)
 
     def fewest(bound: float) -> int:
-        return math.floor(round(bound, 9)) + 1
+        return math.floor(bound) + 1
 
     usual = {
         "takes a rise of exactly two deviations for more": lambda b, a: math.ceil(
