@@ -8,19 +8,19 @@ gives None. `predict` asks for a guess before a cell computes.
 | `exercises`    | (what the others are made of)             | judging: the cases, the right answer, usual mistakes   |
 | `predictions`  | `predict`                                 | a guess, typed or picked, then compared                |
 | `chances`      | `check_tries`, `check_problems`, …        | chance: tries, tests, groups that teach                |
-| `texts`        | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
-| `group_scores` | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
+| `texts`        | `check_template`, `check_faults`, …       | prompts: the template, what is trained                 |
+| `group_scores` | `check_reward`, `check_advantages`, …     | rewards, and advantages made of them                   |
 | `losses`       | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
 | `batch_sizes`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
-| `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
+| `adapters`     | `check_scaled`, `check_joined`, …         | LoRA: scaling, joining, telling a trained adapter      |
 | `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
 """
 
-from grpo_nb.checks.adapters import check_is_trained, check_merge
+from grpo_nb.checks.adapters import check_is_trained, check_joined, check_scaled
 from grpo_nb.checks.batch_sizes import check_batch, check_factors
 from grpo_nb.checks.chances import check_alive, check_problems, check_slip, check_tries
-from grpo_nb.checks.group_scores import check_advantages, check_reward
+from grpo_nb.checks.group_scores import check_advantages, check_completion_score, check_reward
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
 from grpo_nb.checks.predictions import predict
-from grpo_nb.checks.texts import check_completion_mask, check_template
+from grpo_nb.checks.texts import check_completion_mask, check_faults, check_template

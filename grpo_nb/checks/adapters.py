@@ -1,40 +1,89 @@
-"""Exercises about LoRA adapters: merging one, and telling a trained from an untrained one."""
+"""Exercises about LoRA adapters: scaling one, joining two, and telling a trained from an untrained one."""
 
-from grpo_nb.checks.exercises import exercise
+from grpo_nb.checks.exercises import exercise, judge
 
 
 @exercise
-def check_merge(your_merge):
-    """Whether `your_merge` folds a LoRA pair into its weight, W + (α/r)·BA, and leaves `weight` as it was.
+def check_scaled(your_scaled):
+    """Whether B·A of `your_scaled` is α/r times the given product, and the given tensors are as they were.
 
     Args:
-        your_merge: f(weight [out, in], lora_A [r, in], lora_B [out, r], alpha, r) -> tensor [out, in].
-    See: notebook 07, exercise 7.1.
+        your_scaled: f(lora_A [r, in], lora_B [out, r], alpha, r) -> (A, B).
 
-    >>> check_merge(lambda weight, lora_A, lora_B, alpha, r: weight + lora_B @ lora_A)
-    check_merge: two by two, must give [[2.0, 1.0], [3.0, 4.0]] (yours: [[1.5, 1.5], [3.0, 4.0]]).
+    >>> check_scaled(lambda lora_A, lora_B, alpha, r: (lora_A * alpha / r, lora_B * alpha / r))
+    check_scaled: one by one, alpha 2: your numbers are those of one who scales both. With A = [[1, -1]], B = [[0.5],
+    [0]], alpha = 2, r = 1 it must give [[1, -1], [0, 0]] (yours: [[2, -2], [0, 0]]).
     False
     """
-    import torch
+    from torch import eye, tensor
 
-    square, ones, swap = [[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0]] * 3, [[0.0, 1.0], [1.0, 0.0]]
-    tall = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]  # B; times swap: its columns change places
+    row, tall = tensor([[1.0, -1.0]]), tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     cases = [
-        ("a fresh adapter", square, [[1.0, -1.0]], [[0.0], [0.0]], 2, 1, square),
-        ("two by two", square, [[1.0, -1.0]], [[0.5], [0.0]], 2, 1, [[2.0, 1.0], [3.0, 4.0]]),
-        ("out 3, in 2, alpha 4, r 2", ones, swap, tall, 4, 2, [[1.0, 3.0], [3.0, 1.0], [3.0, 3.0]]),
-        ("out 3, in 2, alpha 1, r 2", ones, swap, tall, 1, 2, [[1.0, 1.5], [1.5, 1.0], [1.5, 1.5]]),
+        ("one by one, alpha 2", (row, tensor([[0.5], [0.0]]), 2, 1)),
+        ("out 3, in 2, alpha 4, r 2", (eye(2), tall, 4, 2)),
+        ("out 3, in 2, alpha 1, r 2", (eye(2), tall, 1, 2)),
+        ("alpha = r", (eye(2), tall, 2, 2)),
     ]
-    for name, weight, lora_A, lora_B, alpha, r, merged in cases:
-        weight = torch.tensor(weight)
-        before = weight.clone()
-        yours = your_merge(weight, torch.tensor(lora_A), torch.tensor(lora_B), alpha, r)
-        if not torch.equal(weight, before):
-            return False, f"{name}, must leave `weight` as it was (yours adds in place)."
-        yours = yours.tolist() if isinstance(yours, torch.Tensor) else yours
-        if yours != merged:
-            return False, f"{name}, must give {merged} (yours: {yours})."
-    return True, f"all {len(cases)} cases fit, and the weight is left alone."
+
+    def scaled(factor):
+        return lambda A, B, alpha, r: (A, B * factor(alpha, r))
+
+    usual = {
+        "scales both": lambda A, B, alpha, r: (A * alpha / r, B * alpha / r),
+        "turns α/r upside down": scaled(lambda alpha, r: r / alpha),
+        "takes α for α/r": scaled(lambda alpha, r: alpha),
+        "takes α/√r, as rsLoRA does": scaled(lambda alpha, r: alpha / r**0.5),
+        "takes the root of α/r, in one of the two": scaled(lambda alpha, r: (alpha / r) ** 0.5),
+        "rounds α/r down": scaled(lambda alpha, r: alpha // r),
+        "gives them back as they are": scaled(lambda alpha, r: 1),
+    }
+    return judge(your_scaled, cases, right=scaled(lambda alpha, r: alpha / r), usual=usual, keeps=True, call=_product)
+
+
+@exercise
+def check_joined(your_joined):
+    """Whether B·A of `your_joined` is B₁·A₁ + B₂·A₂, for two adapters of any two ranks.
+
+    Args:
+        your_joined: f(A1 [r₁, in], B1 [out, r₁], A2 [r₂, in], B2 [out, r₂]) -> (A, B).
+    """
+    from torch import eye, tensor, zeros
+
+    row, column, tall = (
+        tensor([[1.0, -1.0]]),
+        tensor([[0.5], [0.0], [2.0]]),
+        tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
+    )
+    cases = [
+        ("twice the same", (row, column, row, column)),
+        ("rank 1 and rank 2", (row, column, eye(2), tall)),
+        ("rank 2 and rank 1", (eye(2), tall, row, column)),
+        ("a fresh one beside a trained one", (eye(2), zeros(3, 2), row, column)),
+    ]
+
+    def joined(A1, B1, A2, B2):
+        import torch
+
+        return torch.cat([A1, A2], dim=0), torch.cat([B1, B2], dim=1)
+
+    usual = {
+        "adds A to A and B to B, which mixes the two": lambda A1, B1, A2, B2: (A1 + A2, B1 + B2),
+        "takes the mean of each": lambda A1, B1, A2, B2: ((A1 + A2) / 2, (B1 + B2) / 2),
+        "gives the first alone": lambda A1, B1, A2, B2: (A1, B1),
+        "gives the second alone": lambda A1, B1, A2, B2: (A2, B2),
+        "pairs the first A with the second B": lambda A1, B1, A2, B2: joined(A1, B2, A2, B1),
+        "takes the mean of the two changes": lambda A1, B1, A2, B2: joined(A1, B1 / 2, A2, B2 / 2),
+    }
+    return judge(your_joined, cases, right=joined, usual=usual, keeps=True, call=_product)
+
+
+def _product(function, *given):
+    """B·A of the pair that a function gives: one change can be written as many pairs."""
+    pair = function(*given)
+    is_pair = isinstance(pair, tuple | list) and len(pair) == 2 and all(getattr(part, "ndim", 0) == 2 for part in pair)
+    if pair is None or not is_pair or pair[0].shape[0] != pair[1].shape[1]:
+        return None if pair is None else "no pair (A, B) with one inner width"
+    return pair[1] @ pair[0]
 
 
 @exercise
@@ -43,36 +92,56 @@ def check_is_trained(your_is_trained):
 
     Args:
         your_is_trained: f({name: tensor}) -> bool.
-    See: notebook 07, exercise 7.2.
 
     >>> check_is_trained(lambda tensors: all(tensor.any() for tensor in tensors.values()))
-    check_is_trained: noise of 1e-12 in lora_B, must be False (yours: True).
+    check_is_trained: noise of 1e-12 in lora_B: must give False (yours: True).
     False
     """
     import torch
 
-    def adapter(*values_of_B: float) -> dict:
+    def adapter(*values_of_B: float, of_A: float = 1.0) -> dict:
         """One pair for each value: A of ones, B of ones but for its first number."""
         pairs = {}
         for i, value in enumerate(values_of_B):
-            small = value if 0 <= value < 1 else 1.0
-            pairs[f"layers.{i}.lora_A.weight"] = torch.ones(2, 4)
-            pairs[f"layers.{i}.lora_B.weight"] = torch.full((3, 2), small)
+            pairs[f"layers.{i}.lora_A.weight"] = torch.full((2, 4), of_A)
+            pairs[f"layers.{i}.lora_B.weight"] = torch.full((3, 2), value if 0 <= value < 1 else 1.0)
             pairs[f"layers.{i}.lora_B.weight"][0, 0] = value
         return pairs
 
     cases = [
-        ("a trained pair", adapter(0.01), True),
-        ("a trained pair whose B is negative", {k: -v if "_B" in k else v for k, v in adapter(0.5).items()}, True),
-        ("a fresh pair, lora_B zero", adapter(0.0), False),
-        ("noise of 1e-12 in lora_B", adapter(1e-12), False),
-        ("one NaN", adapter(float("nan")), False),
-        ("one infinity", adapter(float("inf")), False),
-        ("two trained pairs", adapter(0.01, 0.02), True),
-        ("a trained pair and a fresh one", adapter(0.01, 0.0), False),
+        ("a trained pair", adapter(0.01)),
+        ("a trained pair whose B is negative", {k: -v if "_B" in k else v for k, v in adapter(0.5).items()}),
+        ("a fresh pair, lora_B zero", adapter(0.0)),
+        ("noise of 1e-12 in lora_B", adapter(1e-12)),
+        ("one NaN", adapter(float("nan"))),
+        ("one infinity", adapter(float("inf"))),
+        ("two trained pairs", adapter(0.01, 0.02)),
+        ("a trained pair and a fresh one", adapter(0.01, 0.0)),
+        ("a small pair, whose product is smaller", adapter(1e-4, of_A=1e-4)),
+        ("a small B under a large A", adapter(1e-7, of_A=10.0)),
     ]
-    for name, tensors, expected in cases:
-        yours = your_is_trained(tensors)
-        if bool(yours) is not expected:
-            return False, f"{name}, must be {expected} (yours: {yours})."
-    return True, f"all {len(cases)} cases fit."
+    cases = [(name, (tensors,)) for name, tensors in cases]
+
+    def judged(is_good, whole=all):
+        """Whether all pairs, or any, are good, by a function of their product and B."""
+
+        def compute(tensors):
+            pairs = [(A, tensors[name.replace("lora_A", "lora_B")]) for name, A in tensors.items() if "lora_A" in name]
+            return whole(bool(is_good(B @ A, B)) for A, B in pairs)
+
+        return compute
+
+    usual = {
+        "looks at lora_B alone": judged(lambda BA, B: B.isfinite().all() and B.abs().max() > 1e-6),
+        "takes any number but 0 for training": judged(lambda BA, B: BA.isfinite().all() and BA.any()),
+        "is content with one good pair": judged(lambda BA, B: BA.isfinite().all() and BA.abs().max() > 1e-6, any),
+        "lets NaN and infinity pass": judged(lambda BA, B: not BA.abs().max() <= 1e-6),
+        "lets infinity pass": judged(lambda BA, B: not BA.isnan().any() and BA.abs().max() > 1e-6),
+        "forgets the sign: a negative product is one, too": judged(
+            lambda BA, B: BA.isfinite().all() and BA.max() > 1e-6
+        ),
+        "looks only for NaN and infinity": judged(lambda BA, B: BA.isfinite().all()),
+        "turns the answer round": judged(lambda BA, B: not (BA.isfinite().all() and BA.abs().max() > 1e-6), any),
+    }
+    right = judged(lambda BA, B: BA.isfinite().all() and BA.abs().max() > 1e-6)
+    return judge(your_is_trained, cases, right=right, usual=usual)

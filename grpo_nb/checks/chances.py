@@ -11,11 +11,10 @@ def check_tries(your_tries):
 
     Args:
         your_tries: f(p, wanted) -> whole number, p in (0, 1].
-    See: notebook 00, exercise 0.1.
 
     >>> check_tries(lambda p, wanted: math.ceil(wanted / p))
-    check_tries: a hard problem, p = 0.1, wanted = 0.5: your numbers are those of one who adds the chances up. It must
-    give 7 (yours: 5).
+    check_tries: a hard problem: your numbers are those of one who adds the chances up. With p = 0.1, wanted = 0.5 it
+    must give 7 (yours: 5).
     False
     """
     cases = [
@@ -51,7 +50,6 @@ def check_problems(your_problems):
 
     Args:
         your_problems: f(before, after) -> whole number; shares in [0, 1], before < after.
-    See: notebook 00, exercise 0.2.
     """
     cases = [
         ("a clear rise", (0.5, 0.75)),  # 4 · (1/4 + 3/16) / (1/16) = 28 exactly: one more
@@ -88,7 +86,6 @@ def check_alive(your_alive):
 
     Args:
         your_alive: f(accuracies, G) -> share; one probability of a hit for each problem.
-    See: notebook 03, exercise 3.1.
 
     >>> check_alive(lambda accuracies, G: 1 - 0.5**G - 0.5**G)
     check_alive: one problem, accuracies = [0.25], G = 2: must give 0.375 (yours: 0.5).
@@ -123,7 +120,6 @@ def check_slip(your_slip):
 
     Args:
         your_slip: f(s, T) -> probability, s in (0, 1), T > 0.
-    See: notebook 03, exercise 3.2.
     """
     cases = [
         ("colder", (0.6, 0.5)),
