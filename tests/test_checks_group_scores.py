@@ -189,6 +189,6 @@ ANSWERS = [
             "words": (lambda: block("sixty"), "gives no number"),
             "a number": (lambda: 4.5 + 1, "must give 4.5 (yours: 5.5)"),
         },
-        almost=(lambda: block("60") + ".", "the truth is 72: must give 4.5 (yours: -7.5)"),
+        almost=(lambda: block("60") * 2, "the truth is 72: must give 4.5 (yours: -9)"),
     ),
 ]
