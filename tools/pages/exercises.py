@@ -48,11 +48,8 @@ def page() -> str:
     from check_answers import every
 
     exercises = tasks()
-    order = [*exercises, *checks.__dict__]
-    parts = [
-        _part(answers, exercises.get(answers.check, "In no notebook yet"))
-        for answers in sorted(every(), key=lambda answers: order.index(answers.check))
-    ]
+    order = sorted(every(), key=lambda answers: [*exercises].index(answers.check))
+    parts = [_part(answers, exercises[answers.check]) for answers in order]
     return TEXT.format(checks="\n\n".join(parts))
 
 
