@@ -15,10 +15,17 @@ import torch
 from grpo_nb.checks.exercises import exercise, judge, plain
 
 EVERY = check_answers.every()
+# Along the wrong axis, a batch of one group has no deviation; torch says so.
+pytestmark = pytest.mark.filterwarnings(r"ignore:std\(\). degrees of freedom:UserWarning")
 each_exercise = pytest.mark.parametrize("answers", EVERY, ids=lambda answers: answers.check)
 
 
 # What learners write, check by check.
+def test_every_check_has_answers():
+    assert [answers.check for answers in EVERY] == list(dict.fromkeys(answers.check for answers in EVERY))
+    assert {answers.check for answers in EVERY} == set(check_answers.CHECKS)
+
+
 @each_exercise
 def test_three_right_writings_pass(answers):
     assert len(answers.right) >= 3
@@ -146,6 +153,16 @@ def test_a_later_case_that_raises_hides_no_verdict():
         return [0] if len(rewards) == 2 else rewards.nothing
 
     assert "one group" in judge(yours, CASES, right=mean, usual={"is": mean})[1]
+
+
+def test_a_learner_who_prints_reads_each_line_once(capsys):
+    def yours(rewards, num_generations):
+        print(len(rewards))
+        return [0.0]
+
+    wrong = {"sums up": lambda rewards, G: [rewards.sum()], "gives 0": lambda rewards, G: [0]}
+    assert "one who gives 0" in judge(yours, CASES, right=mean, usual=wrong)[1]
+    assert capsys.readouterr().out == "2\n"
 
 
 def test_arguments_are_copies_and_may_have_to_be_kept():
