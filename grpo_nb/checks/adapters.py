@@ -11,8 +11,9 @@ def check_merge(your_merge):
         your_merge: f(weight [out, in], lora_A [r, in], lora_B [out, r], alpha, r) -> tensor [out, in].
 
     >>> check_merge(lambda weight, lora_A, lora_B, alpha, r: weight + lora_B @ lora_A)
-    check_merge: two by two, weight = [[1, 2], [3, 4]], lora_A = [[1, -1]], lora_B = [[0.5], [0]], alpha = 2, r = 1:
-    your numbers are those of one who leaves out α/r. It must give [[2, 1], [3, 4]] (yours: [[1.5, 1.5], [3, 4]]).
+    check_merge: two by two: your numbers are those of one who leaves out α/r. With weight = [[1, 2], [3, 4]],
+    lora_A = [[1, -1]], lora_B = [[0.5], [0]], alpha = 2, r = 1 it must give [[2, 1], [3, 4]] (yours: [[1.5,
+    1.5], [3, 4]]).
     False
     """
     from torch import tensor

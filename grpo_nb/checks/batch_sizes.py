@@ -16,8 +16,8 @@ def check_batch(your_batch):
     See: `batchflow.arithmetic.batch_numbers`.
 
     >>> check_batch(lambda b, A, S, P, G, mu: (b * S * P / G, b * S * P, mu * S / A))
-    check_batch: a round of two updates, b = 3, A = 2, S = 4, P = 1, G = 3, mu = 1: your numbers are those of one who
-    takes S for A in the completions of an update. It must give [4, 6, 2] (yours: [4, 12, 2]).
+    check_batch: a round of two updates: your numbers are those of one who takes S for A in the completions of
+    an update. With b = 3, A = 2, S = 4, P = 1, G = 3, mu = 1 it must give [4, 6, 2] (yours: [4, 12, 2]).
     False
     """
     cases = [

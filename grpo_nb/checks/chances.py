@@ -12,8 +12,8 @@ def check_chance(your_chance):
         your_chance: f(p, k) -> float, p in [0, 1], k ≥ 0.
 
     >>> check_chance(lambda p, k: p * k)
-    check_chance: two tries, p = 0.5, k = 2: your numbers are those of one who adds the chances up, as if no two tries
-    could both be right. It must give 0.75 (yours: 1).
+    check_chance: two tries: your numbers are those of one who adds the chances up, as if no two tries could
+    both be right. With p = 0.5, k = 2 it must give 0.75 (yours: 1).
     False
     """
     cases = [
@@ -44,8 +44,8 @@ def check_signal(your_prob_of_signal):
         your_prob_of_signal: f(p, G) -> probability.
 
     >>> check_signal(lambda p, G: 1 - (1 - p) ** G)
-    check_signal: a pair, p = 0.5, G = 2: your numbers are those of one who lets a group of hits only count as a signal.
-    It must give 0.5 (yours: 0.75).
+    check_signal: a pair: your numbers are those of one who lets a group of hits only count as a signal. With p
+    = 0.5, G = 2 it must give 0.5 (yours: 0.75).
     False
     """
     cases = [

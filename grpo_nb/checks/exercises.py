@@ -76,14 +76,14 @@ def judge(
             break
     else:
         return True, f"all {len(cases)} cases fit."
-    right_value, told = wanted[0], _told(wanted[0], answers[-1][0])
+    told, shown = _told(wanted[0], answers[-1][0]), _shown_arguments(given, right)
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):  # each was shown once
         answers += [_try(yours, given, call) for _, given in cases[len(answers) :]]
         for mistake, wrong in (usual or {}).items():
             if all(_fit(_try(wrong, given, call), answer) for (_, given), answer in zip(cases, answers, strict=True)):
-                kind = "answers" if _shape(right_value) is None or isinstance(right_value, bool) else "numbers"
-                told = f"your {kind} are those of one who {mistake}. It {told}"
-                break
+                kind = "answers" if _shape(wanted[0]) is None or isinstance(wanted[0], bool) else "numbers"
+                with_what = f"With {shown} it" if shown else "It"
+                return False, f"{name}: your {kind} are those of one who {mistake}. {with_what} {told}"
     return False, f"{_case(name, given, right)}: {told}"
 
 
@@ -171,10 +171,15 @@ def _shape(value: object) -> list | None:
 
 
 def _case(name: str, given: tuple, right: Callable) -> str:
-    """The case and its arguments, but for those that would fill the line."""
+    """The case, and its arguments."""
+    return ", ".join(filter(None, [name, _shown_arguments(given, right)]))
+
+
+def _shown_arguments(given: tuple, right: Callable) -> str:
+    """The arguments by name, but for those that would fill the line."""
     letters = inspect.signature(right).parameters
     shown = [f"{letter} = {_shown(plain(item))}" for letter, item in zip(letters, given, strict=False)]
-    return ", ".join([name, *(text for text in shown if len(text) <= 80)])
+    return ", ".join(text for text in shown if len(text) <= 80)
 
 
 def _told(right: object, yours: object) -> str:

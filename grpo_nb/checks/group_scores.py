@@ -93,9 +93,9 @@ def check_advantages(your_advantages):
     See: `advantages.group_advantages`.
 
     >>> check_advantages(lambda rewards, num_generations: (rewards - rewards.mean()) / (rewards.std() + 1e-4))
-    check_advantages: two groups of two on different levels, rewards = [0, 2, 100, 98], num_generations = 2: your
-    numbers are those of one who takes mean and deviation over the batch. It must give [-0.7071, 0.7071, 0.7071,
-    -0.7071] (yours: [-0.8835, -0.8482, 0.8835, 0.8482]).
+    check_advantages: two groups of two on different levels: your numbers are those of one who takes mean and
+    deviation over the batch. With rewards = [0, 2, 100, 98], num_generations = 2 it must give [-0.7071, 0.7071,
+    0.7071, -0.7071] (yours: [-0.8835, -0.8482, 0.8835, 0.8482]).
     False
     """
     import torch

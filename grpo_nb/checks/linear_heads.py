@@ -15,8 +15,8 @@ def check_merged_sums(your_merge):
     See: `kernels.rows.fold`.
 
     >>> check_merged_sums(lambda first, second: (max(first[0], second[0]), first[1] + second[1]))
-    check_merged_sums: the larger first, first = [2, 1], second = [0, 3]: your numbers are those of one who adds up the
-    sums, though each is relative to its own top. It must give [2, 1.406] (yours: [2, 4]).
+    check_merged_sums: the larger first: your numbers are those of one who adds up the sums, though each is
+    relative to its own top. With first = [2, 1], second = [0, 3] it must give [2, 1.406] (yours: [2, 4]).
     False
     """
     nothing = (-math.inf, 0.0)
@@ -67,8 +67,8 @@ def check_direction(your_direction):
     See: `kernels.passes.direction`.
 
     >>> check_direction(lambda weight, p, target: weight[target])
-    check_direction: two words, weight = [[2, 0], [0, 2]], p = [0.5, 0.5], target = 0: your numbers are those of one
-    who leaves out the others' pull, the mean row under p. It must give [1, -1] (yours: [2, 0]).
+    check_direction: two words: your numbers are those of one who leaves out the others' pull, the mean row
+    under p. With weight = [[2, 0], [0, 2]], p = [0.5, 0.5], target = 0 it must give [1, -1] (yours: [2, 0]).
     False
     """
     import torch

@@ -17,8 +17,8 @@ def check_surrogate(your_surrogate):
     See: `losses.clipped_surrogate`.
 
     >>> check_surrogate(lambda ratio, advantage, epsilon, epsilon_high: -ratio * advantage)
-    check_surrogate: too likely already, ratio = 1.5, advantage = 1, epsilon = 0.2, epsilon_high = 0.2: your numbers
-    are those of one who does not clip. It must give -1.2 (yours: -1.5).
+    check_surrogate: too likely already: your numbers are those of one who does not clip. With ratio = 1.5,
+    advantage = 1, epsilon = 0.2, epsilon_high = 0.2 it must give -1.2 (yours: -1.5).
     False
     """
     import torch
@@ -62,8 +62,9 @@ def check_token_weights(your_weights):
     See: `losses.token_weights`.
 
     >>> check_token_weights(lambda lengths, loss_type, max_completion_length: [1 / sum(lengths)] * len(lengths))
-    check_token_weights: two answers, lengths = [2, 8], loss_type = 'grpo', max_completion_length = 10: your numbers
-    are those of one who divides by all tokens under every loss type. It must give [0.25, 0.0625] (yours: [0.1, 0.1]).
+    check_token_weights: two answers: your numbers are those of one who divides by all tokens under every loss
+    type. With lengths = [2, 8], loss_type = 'grpo', max_completion_length = 10 it must give [0.25, 0.0625]
+    (yours: [0.1, 0.1]).
     False
     """
     import torch

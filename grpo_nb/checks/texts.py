@@ -68,9 +68,9 @@ def check_completion_mask(your_completion_mask):
     See: TRL's `common_prefix_length`.
 
     >>> check_completion_mask(lambda prompt_ids, full_ids: [1] * len(full_ids))
-    check_completion_mask: a prompt of two, a completion of three tokens, prompt_ids = [5, 6], full_ids =
-    [5, 6, 7, 8, 9]: your numbers are those of one who counts the prompt's tokens, too. It must give [0, 0, 1, 1, 1]
-    (yours: [1, 1, 1, 1, 1]).
+    check_completion_mask: a prompt of two, a completion of three tokens: your numbers are those of one who
+    counts the prompt's tokens, too. With prompt_ids = [5, 6], full_ids = [5, 6, 7, 8, 9] it must give [0, 0, 1,
+    1, 1] (yours: [1, 1, 1, 1, 1]).
     False
     """
     cases = [
