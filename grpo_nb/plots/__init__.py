@@ -4,7 +4,7 @@
 |-----------|---------------------------------------------------------|----------------------------------------------|
 | `palette` | colours of the series, plain axes                       | `plain`, `ink`, `pale`, `readable`, …        |
 | `curves`  | numbers of a run → curves and bars                      | `curve`, `resumed`, `before_after`, `bars`   |
-| `canvas`  | boxes, arrows and words, one stage of them lit          | `Canvas`                                     |
+| `sketches`| boxes, arrows and words, one stage of them lit          | `Sketch`                                     |
 | `drawings`| the series: a step of GRPO, the way of a model          | `drawing_group`, `drawing_pipeline`          |
 | `concepts`| ideas: where memory goes, what clip and KL hold back    | `drawing_memory`, `drawing_clip_and_kl`      |
 | `series`  | several lines, runs of several seeds → mean and range   | `arms`, `lines`                              |
