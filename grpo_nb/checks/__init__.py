@@ -17,7 +17,7 @@ gives None. `predict` asks for a guess before a cell computes.
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
-from grpo_nb.checks.batch_sizes import check_batch, check_factors
+from grpo_nb.checks.batch_sizes import check_batch_to_order, check_dropped, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
 from grpo_nb.checks.group_scores import check_advantages, check_reward
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
