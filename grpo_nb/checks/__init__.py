@@ -19,6 +19,7 @@ gives None. `predict` asks for a guess before a cell computes.
 from grpo_nb.checks.adapters import check_is_trained, check_merge
 from grpo_nb.checks.batch_sizes import check_batch_to_order, check_dropped, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
+from grpo_nb.checks.gpu_memory import check_cache, check_largest_batch, check_leaner_run
 from grpo_nb.checks.group_scores import check_advantages, check_reward
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
