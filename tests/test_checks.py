@@ -142,10 +142,8 @@ def test_a_mistake_is_named_only_if_it_explains_every_case():
     other = judge(
         lambda rewards, G: [rewards.mean()] if G == len(rewards) else [1.5, 1], CASES, right=mean, usual=usual
     )
-    assert (
-        "one who takes the mean over the batch. With rewards = [0, 1, 2, 3], num_generations = 2 it must give [0.5, 2.5] (yours: [1.5, 1.5])"
-        in named[1]
-    )
+    assert named[1].startswith("two groups: your numbers are those of one who takes the mean over the batch. With")
+    assert named[1].endswith("num_generations = 2 it must give [0.5, 2.5] (yours: [1.5, 1.5]).")
     assert "two groups" in other[1] and "one who" not in other[1]
 
 
