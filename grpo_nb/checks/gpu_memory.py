@@ -117,38 +117,36 @@ def check_leaner_run(your_change):
 
     >>> check_leaner_run(lambda settings: {"num_generations": settings["num_generations"] // 2})
     check_leaner_run: a small model: your answers are those of one who halves the groups, though G is in no term of a
-    micro-step...
+    micro-step. It must give {'completions of an update': 8, 'of a group': 4, 'tokens': 512, 'memory of a micro-step':
+    'half or less'} (yours: {'completions of an update': 8, 'of a group': 2, 'tokens': 512, 'memory of a micro-step':
+    'more than half'}).
     False
     """
     tiny = {**memory.MODELS["Qwen3-0.6B"], "num_hidden_layers": 2, "hidden_size": 256, "vocab_size": 320}
     cases = [
-        ("a small model", (_settings(8, 8, 1, 512),), memory.MODELS["Qwen3-0.6B"]),
-        ("accumulated already", (_settings(16, 4, 2, 1024),), memory.MODELS["Qwen3-8B"]),
-        ("the tiny policy", (_settings(32, 8, 1, 32),), tiny),
+        ("a small model", (_settings(8, 4, 1, 512), dict(memory.MODELS["Qwen3-0.6B"]))),
+        ("accumulated already", (_settings(16, 4, 2, 1024), dict(memory.MODELS["Qwen3-8B"]))),
+        ("the tiny policy", (_settings(32, 8, 1, 32), tiny)),
     ]
-    models = {tuple(given[0].items()): model for _, given, model in cases}
-
-    def told(change: Callable) -> Callable:
-        """What becomes of the run, in words and counts, instead of the change itself: many changes will do."""
-        return lambda settings: _outcome(change(dict(settings)), settings, models[tuple(settings.items())])
+    b, steps = "per_device_train_batch_size", "gradient_accumulation_steps"
 
     def scaled(**factors):
-        return told(lambda settings: {key: int(settings[key] * factor) for key, factor in factors.items()})
+        return lambda settings: {key: int(settings[key] * factor) for key, factor in factors.items()}
 
-    b, steps = "per_device_train_batch_size", "gradient_accumulation_steps"
     usual = {
         "halves b alone, so that an update trains on half as many completions": scaled(**{b: 1 / 2}),
         "halves the groups, though G is in no term of a micro-step": scaled(num_generations=1 / 2),
         "halves the completions' length": scaled(max_completion_length=1 / 2),
         "doubles gradient_accumulation_steps alone: more completions, none of them smaller": scaled(**{steps: 2}),
         "halves b and G": scaled(**{b: 1 / 2, "num_generations": 1 / 2}),
-        "spares the logits only, which are small where there are few words": told(lambda _: {"use_liger_kernel": True}),
-        "raises b instead": scaled(**{b: 2}),
-        "changes nothing": told(lambda _: {}),
+        "spares the logits only, which are small where there are few words": lambda settings: {"use_liger_kernel": True},
+        "changes nothing": lambda settings: {},
     }
-    right = scaled(**{b: 1 / 2, steps: 2})
-    yours = told(your_change) if callable(your_change) else your_change
-    return judge(yours, [(name, given) for name, given, _ in cases], right=right, usual=usual)
+
+    def call(change, settings, model):  # many changes will do: their outcomes are compared
+        return _outcome(change(dict(settings)), settings, model)
+
+    return judge(your_change, cases, right=scaled(**{b: 1 / 2, steps: 2}), usual=usual, call=call)
 
 
 def _settings(b: int, G: int, A: int, tokens: int) -> dict:
