@@ -44,6 +44,8 @@ docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tools.pages.survival
 	$(OFFLINE) .venv/bin/python -m tools.pages.drawings
 	$(OFFLINE) .venv/bin/python -m tools.pages.exercises
+	$(OFFLINE) .venv/bin/python -m tools.pages.exercises
+	$(OFFLINE) .venv/bin/python -m tools.pages.drawings
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py

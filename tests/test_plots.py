@@ -131,6 +131,18 @@ def test_bars_write_their_values():
     assert texts == ["-0.5", "13"]
 
 
+def test_dots_stand_for_bars_on_a_logarithmic_axis():
+    """0 has no place there: it stands a decade below the smallest value, and its number says what it is."""
+    axes = plots.bars(
+        {"q4": 0.02, "none": 0.0, "training": 1.5}, xlabel="nats", log=True, colours={"training": "#000000"}
+    ).axes[0]
+    assert [float(line.get_xdata()[0]) for line in axes.lines] == [1.5, 0.002, 0.02]
+    assert [to_hex(line.get_color()) for line in axes.lines] == ["#000000", *[plots.COLOURS["policy"].lower()] * 2]
+    assert [text.get_text() for text in axes.texts] == ["1.5", "0", "0.02"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["training", "none", "q4"]
+    assert axes.get_xscale() == "log" and not axes.patches
+
+
 def test_show_gives_the_alt_text_escaped(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)

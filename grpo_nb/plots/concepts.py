@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from grpo_nb import losses, memory
-from grpo_nb.plots.sketches import LARGE, SMALL, Sketch
+from grpo_nb import memory
 from grpo_nb.plots.palette import COLOURS, plain, readable
+from grpo_nb.plots.sketches import LARGE, SMALL, Sketch
 
 MODEL, RANK, COMPLETIONS, PROMPT, COMPLETION = "Qwen3-1.7B", 16, 8, 256, 512  # the last two in tokens
 KINDS = {  # what lies in memory: the terms of it, its colour, what makes it grow
@@ -82,6 +82,8 @@ def drawing_clip_and_kl(epsilon: float = 0.2) -> tuple[Figure, str]:
 def _clip(axes, epsilon: float) -> None:
     """The objective of a token against its ratio, thick where it is flat: there the clip leaves no push."""
     import torch
+
+    from grpo_nb import losses
 
     ratio = torch.linspace(0.5, 1.5, 101, dtype=torch.float64).unsqueeze(1)
     for sign, colour in [(1.0, "policy"), (-1.0, "warning")]:

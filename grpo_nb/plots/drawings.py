@@ -2,9 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from grpo_nb import advantages
-from grpo_nb.plots.sketches import LARGE, Sketch
 from grpo_nb.plots.palette import COLOURS
+from grpo_nb.plots.sketches import LARGE, Sketch
 
 QUESTION, ANSWERS, SCORES = "17 + 25 = ?", ("42", "It is 42", "32", "Hm."), (3, 2, 1, 0)
 GROUP = {  # stage: where it stands (points from the left), what is written above
@@ -25,6 +24,8 @@ def drawing_group(lit: str | None = None) -> tuple[Figure, str]:
     Raises: ValueError for another stage.
     """
     import torch
+
+    from grpo_nb import advantages
 
     sketch = Sketch(232, list(GROUP), lit)
     for number, (stage, (x, name, what)) in enumerate(GROUP.items(), 1):
