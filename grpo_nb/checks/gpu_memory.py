@@ -63,8 +63,8 @@ def check_largest_batch(your_largest_b):
     See: `memory.activation_bytes`, `memory.logits_bytes`, `memory.loss_bytes`.
 
     >>> check_largest_batch(lambda free_gib, layers, hidden, words, prompt, tokens: 8)
-    check_largest_batch: a small model, free_gib = 10, layers = 28, hidden = 2048, words = 151936, prompt = 256, tokens =
-    512: must give 10 (yours: 8).
+    check_largest_batch: a small model, free_gib = 10, layers = 28, hidden = 2048, words = 151936, prompt = 256,
+    tokens = 512: must give 10 (yours: 8).
     False
     """
     cases = [
@@ -87,7 +87,12 @@ def check_largest_batch(your_largest_b):
         return lambda *given: int(made(*given))
 
     def right(free_gib, layers, hidden, words, prompt, tokens):
-        config = {**memory.MODELS["Qwen3-0.6B"], "num_hidden_layers": layers, "hidden_size": hidden, "vocab_size": words}
+        config = {
+            **memory.MODELS["Qwen3-0.6B"],
+            "num_hidden_layers": layers,
+            "hidden_size": hidden,
+            "vocab_size": words,
+        }
         sizes = {"rows": 1, "completion_tokens": tokens}
         one = memory.activation_bytes(config, rows=1, tokens=prompt + tokens)["kept"]
         one += memory.logits_bytes(config, **sizes) + memory.loss_bytes(config, **sizes)
@@ -139,7 +144,9 @@ def check_leaner_run(your_change):
         "halves the completions' length": scaled(max_completion_length=1 / 2),
         "doubles gradient_accumulation_steps alone: more completions, none of them smaller": scaled(**{steps: 2}),
         "halves b and G": scaled(**{b: 1 / 2, "num_generations": 1 / 2}),
-        "spares the logits only, which are small where there are few words": lambda settings: {"use_liger_kernel": True},
+        "spares the logits only, which are small where there are few words": lambda settings: {
+            "use_liger_kernel": True
+        },
         "changes nothing": lambda settings: {},
     }
 
