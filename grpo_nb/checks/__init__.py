@@ -3,23 +3,25 @@
 A usual mistake is named, any other gets the first case that does not fit. A stub that still raises NotImplementedError
 gives None. `predict` asks for a guess before a cell computes.
 
-| file           | functions                                 | the exercise is about                                  |
-|----------------|-------------------------------------------|--------------------------------------------------------|
-| `exercises`    | (what the others are made of)             | judging: the cases, the right answer, usual mistakes   |
-| `predictions`  | `predict`                                 | a guess, typed or picked, then compared                |
-| `chances`      | `check_tries`, `check_problems`, …        | chance: tries, tests, groups that teach                |
-| `texts`        | `check_template`, `check_faults`, …       | prompts: the template, what is trained                 |
-| `group_scores` | `check_reward`, `check_advantages`, …     | rewards, and advantages made of them                   |
-| `losses`       | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
-| `batch_sizes`  | `check_dropped`, `check_factors`, …       | batches: rows left out, a batch to order, weights      |
-| `gpu_memory`   | `check_cache`, `check_largest_batch`, …   | memory: a cache, the largest batch, a leaner run       |
-| `adapters`     | `check_scaled`, `check_joined`, …         | LoRA: scaling, joining, telling a trained adapter      |
-| `linear_heads` | `check_tokens_that_fit`, …                | the loss head: what fits, a softmax in parts, pulls    |
+| file           | functions                                  | the exercise is about                                |
+|----------------|--------------------------------------------|------------------------------------------------------|
+| `exercises`    | (what the others are made of)              | judging: the cases, the right answer, usual mistakes |
+| `predictions`  | `predict`                                  | a guess, typed or picked, then compared              |
+| `chances`      | `check_tries`, `check_problems`, …         | chance: tries, tests, groups that teach              |
+| `texts`        | `check_template`, …                        | prompts: the template, what is trained               |
+| `group_scores` | `check_reward`, …                          | rewards, and advantages made of them                 |
+| `losses`       | `check_surrogate`, `check_token_weights`   | the loss: push, type, KL, runs with another loss     |
+| `batch_sizes`  | `check_dropped`, `check_batch_to_order`, … | batches: rows left out, a batch to order, weights    |
+| `gpu_memory`   | `check_cache`, `check_largest_batch`, …    | memory: a cache, the largest batch, a leaner run     |
+| `adapters`     | `check_scaled`, `check_joined`, …          | LoRA: scaling, joining, telling a trained adapter    |
+| `linear_heads` | `check_tokens_that_fit`, …                 | the loss head: what fits, a softmax in parts, pulls  |
+| `experiments`  | `check_noise`, `check_paired_error`, …     | the bench: noise, pairs, an arm to find              |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_joined, check_scaled
 from grpo_nb.checks.batch_sizes import check_batch_to_order, check_dropped, check_factors
 from grpo_nb.checks.chances import check_alive, check_problems, check_slip, check_tries
+from grpo_nb.checks.experiments import check_near_arm, check_noise, check_paired_error
 from grpo_nb.checks.gpu_memory import check_cache, check_largest_batch, check_leaner_run
 from grpo_nb.checks.group_scores import check_advantages, check_completion_score, check_reward
 from grpo_nb.checks.linear_heads import check_merged_entropy, check_pulls, check_tokens_that_fit
