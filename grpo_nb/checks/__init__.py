@@ -10,17 +10,19 @@ gives None. `predict` asks for a guess before a cell computes.
 | `chances`      | `check_chance`, `check_signal`            | chance: a hit, a group that teaches                    |
 | `texts`        | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
 | `group_scores` | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
-| `losses`       | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
+| `advantages`   | `check_choice`, `check_rewards_to_order`  | advantages: which group pushes most, rewards to order  |
+| `losses`       | `check_push`, `check_loss_type`, `check_kl_estimate` | the loss: clip, weights, KL                 |
 | `batch_sizes`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
 | `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
 | `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
+from grpo_nb.checks.advantages import check_choice, check_rewards_to_order
 from grpo_nb.checks.batch_sizes import check_batch, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
 from grpo_nb.checks.group_scores import check_advantages, check_reward
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
-from grpo_nb.checks.losses import check_surrogate, check_token_weights
+from grpo_nb.checks.losses import check_kl_estimate, check_loss_type, check_push
 from grpo_nb.checks.predictions import predict
 from grpo_nb.checks.texts import check_completion_mask, check_template

@@ -1,71 +1,165 @@
-"""Exercises about the loss: the clipped surrogate of a token, and what a token weighs."""
+"""Exercises about the loss: where the clip lets a token go, what a token weighs, and a KL from the other samples."""
 
-from grpo_nb.checks.exercises import exercise, numbers_of
+import math
 
+from grpo_nb import losses
+from grpo_nb.checks.exercises import exercise, judge
 
-@exercise
-def check_surrogate(your_surrogate):
-    """Whether `your_surrogate` is −min(ρA, clip(ρ, 1−ε, 1+ε_high)A) of one token.
-
-    Args:
-        your_surrogate: f(ratio, advantage, epsilon, epsilon_high) -> float.
-    See: notebook 01, exercise 1.1.
-
-    >>> check_surrogate(lambda ratio, advantage, epsilon, epsilon_high: -ratio * advantage)
-    check_surrogate: too likely already, ratio 1.5, A = 1, ε = 0.2, ε_high = 0.2, must give -1.2 (yours: -1.5).
-    False
-    """
-    cases = [
-        ("on policy", 1.0, 2.0, 0.2, 0.2, -2.0),
-        ("inside the interval", 1.1, 1.0, 0.2, 0.2, -1.1),
-        ("too likely already", 1.5, 1.0, 0.2, 0.2, -1.2),
-        ("good, but less likely than before", 0.5, 1.0, 0.2, 0.2, -0.5),
-        ("bad, and less likely already", 0.5, -1.0, 0.2, 0.2, 0.8),
-        ("bad, but more likely than before", 1.5, -1.0, 0.2, 0.2, 1.5),
-        ("a higher upper end", 1.5, 2.0, 0.2, 0.25, -2.5),
-        ("a wider lower end", 0.5, -2.0, 0.25, 0.5, 1.5),
-        ("no advantage", 3.0, 0.0, 0.2, 0.2, 0.0),
-    ]
-    for name, ratio, advantage, epsilon, epsilon_high, right in cases:
-        yours = your_surrogate(ratio, advantage, epsilon, epsilon_high)
-        given = f"{name}, ratio {ratio:g}, A = {advantage:g}, ε = {epsilon:g}, ε_high = {epsilon_high:g},"
-        found = numbers_of(yours)
-        if found is None or len(found) != 1:
-            return False, f"{given} must give one number (yours: {yours!r:.80})."
-        if not abs(found[0] - right) < 1e-6:
-            return False, f"{given} must give {right} (yours: {yours!r})."
-    return True, f"all {len(cases)} cases fit."
+TOKENS = [
+    ("on policy", (1.0, 2.0, 0.2)),
+    ("inside the interval", (1.1, -1.0, 0.2)),
+    ("good, and far enough up", (1.5, 1.0, 0.2)),
+    ("good, but it went down", (0.5, 1.0, 0.2)),
+    ("bad, and far enough down", (0.5, -1.0, 0.2)),
+    ("bad, but it went up", (1.5, -1.0, 0.2)),
+    ("a wider interval", (1.25, 0.5, 0.3)),
+    ("a narrower interval", (0.95, -3.0, 0.04)),
+    ("no advantage", (0.9, 0.0, 0.2)),
+]
+NAMES = ("grpo", "bnpo", "dr_grpo", "luspo")
+SIZES = [([2, 8], 10), ([5, 5, 9], 16), ([1, 2, 5, 2], 8), ([3, 7, 6], 7)]  # lengths, max_completion_length
+SAMPLES = {  # policy and reference over four answers; tokens in tenths of the reference, so that their mean is exact
+    "a policy that left the reference": ([0.2, 0.6, 0.1, 0.1], [5, 1, 3, 1]),
+    "a policy that came near": ([0.4, 0.2, 0.3, 0.1], [5, 1, 3, 1]),
+    "the reference itself": ([0.3, 0.3, 0.2, 0.2], [3, 3, 2, 2]),
+}
 
 
 @exercise
-def check_token_weights(your_weights):
-    """Whether `your_weights` is what one token of each answer weighs under grpo, bnpo and dr_grpo.
+def check_push(your_push):
+    """Whether `your_push` is the way in which a step on the clipped surrogate moves a token's log π: 1, −1 or 0.
 
     Args:
-        your_weights: f(lengths, loss_type, max_completion_length) -> list of floats, one for each answer.
-    See: notebook 01, exercise 1.2; `losses.token_weights`.
+        your_push: f(ratio, advantage, epsilon) -> number.
+    See: notebook 01, exercise 1.2; `losses.clipped_surrogate`.
 
-    >>> check_token_weights(lambda lengths, loss_type, max_completion_length: [1 / sum(lengths)] * len(lengths))
-    check_token_weights: grpo, lengths [2, 8], max_completion_length 10: must give [0.25, 0.0625] (yours: [0.1, 0.1]).
+    >>> check_push(lambda ratio, advantage, epsilon: 0 if abs(ratio - 1) > epsilon else (advantage > 0) * 2 - 1)
+    check_push: good, but it went down, ratio = 0.5, advantage = 1, epsilon = 0.2: must give 1 (yours: 0).
     False
     """
+    return judge(
+        your_push,
+        TOKENS,
+        right=_push,
+        usual={
+            "forgets the clip": lambda ratio, advantage, epsilon: _sign(advantage),
+            "clips without the min, on both sides": lambda ratio, advantage, epsilon: (
+                _sign(advantage) * (abs(ratio - 1) < epsilon)
+            ),
+            "clips the other side": lambda ratio, advantage, epsilon: _push(2 - ratio, advantage, epsilon),
+            "clips above only, as if every advantage were positive": lambda ratio, advantage, epsilon: (
+                _sign(advantage) * (ratio < 1 + epsilon)
+            ),
+            "gives the sign of the gradient, not of the step against it": lambda *given: -_push(*given),
+            "brings the ratio back to 1": lambda ratio, advantage, epsilon: _sign(1 - ratio),
+        },
+    )
+
+
+def _push(ratio: float, advantage: float, epsilon: float) -> int:
+    import torch
+
+    log_ratio = torch.tensor([[math.log(ratio)]], dtype=torch.float64, requires_grad=True)
+    advantages = torch.tensor([[advantage]], dtype=torch.float64)
+    loss = losses.clipped_surrogate(log_ratio.exp(), advantages, epsilon=epsilon)
+    return -_sign(torch.autograd.grad(loss.sum(), log_ratio)[0].item())
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)
+
+
+@exercise
+def check_loss_type(your_loss_type):
+    """Whether `your_loss_type` names the loss by the weights of its tokens: grpo, bnpo, dr_grpo or luspo.
+
+    Args:
+        your_loss_type: f(lengths, weights, max_completion_length) -> str; a weight for each answer's tokens.
+    See: notebook 08, exercise 8.1; `losses.token_weights`.
+    """
     cases = [
-        ([2, 8], "grpo", 10, [1 / 4, 1 / 16]),  # 2 rows · 2, 2 rows · 8
-        ([2, 8], "bnpo", 16, [1 / 10, 1 / 10]),  # 2 + 8 tokens
-        ([2, 8], "dr_grpo", 10, [1 / 20, 1 / 20]),  # 2 rows · 10
-        ([5], "grpo", 20, [1 / 5]),
-        ([5], "bnpo", 20, [1 / 5]),
-        ([5], "dr_grpo", 20, [1 / 20]),
-        ([1, 2, 5, 2], "grpo", 8, [1 / 4, 1 / 8, 1 / 20, 1 / 8]),
-        ([1, 2, 5, 2], "bnpo", 8, [1 / 10] * 4),
-        ([1, 2, 5, 2], "dr_grpo", 8, [1 / 32] * 4),
+        (f"{len(lengths)} answers", (lengths, _weights(lengths, name, limit), limit))
+        for lengths, limit in SIZES
+        for name in NAMES
     ]
-    for lengths, loss_type, limit, right in cases:
-        yours = your_weights(list(lengths), loss_type, limit)
-        given = f"{loss_type}, lengths {lengths}, max_completion_length {limit}:"
-        found = numbers_of(yours)
-        if found is None or len(found) != len(right):
-            return False, f"{given} {len(right)} numbers must come back (yours: {yours!r:.80})."
-        if not all(abs(ours - theirs) < 1e-6 for ours, theirs in zip(right, found, strict=True)):
-            return False, f"{given} must give {[round(w, 4) for w in right]} (yours: {yours!r:.80})."
-    return True, f"all {len(cases)} cases fit."
+    return judge(
+        your_loss_type,
+        cases,
+        right=_loss_type,
+        usual={
+            "takes equal weights for grpo": lambda lengths, weights, limit: "grpo" if _divisor(weights) else "bnpo",
+            "stops at equal weights": lambda lengths, weights, limit: "bnpo" if _divisor(weights) else "grpo",
+            "forgets luspo": lambda lengths, weights, limit: _named(weights, {sum(lengths): "bnpo"}, "dr_grpo"),
+            "leaves the number of answers out of dr_grpo": lambda lengths, weights, limit: _named(
+                weights, {sum(lengths): "bnpo", limit: "dr_grpo"}, "luspo"
+            ),
+            "takes the longest answer for all tokens": lambda lengths, weights, limit: _named(
+                weights, {max(lengths): "bnpo", len(lengths): "luspo"}, "dr_grpo"
+            ),
+        },
+    )
+
+
+def _weights(lengths: list[int], loss_type: str, limit: int) -> list[float]:
+    """The weight of the first token of each answer; the micro-batch is the whole update."""
+    import torch
+
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).double()
+    return losses.token_weights(mask, loss_type=loss_type, max_completion_length=limit)[:, 0].tolist()
+
+
+def _loss_type(lengths: list[int], weights: list[float], max_completion_length: int) -> str:
+    def apart(name: str) -> float:
+        ours = _weights(lengths, name, max_completion_length)
+        return max(abs(one - other) for one, other in zip(ours, weights, strict=True))
+
+    return min(NAMES, key=apart)
+
+
+def _divisor(weights: list[float]) -> int:
+    """One over a token's weight; 0 where the answers' tokens weigh differently."""
+    return 0 if max(weights) - min(weights) > 1e-9 else round(1 / weights[0])
+
+
+def _named(weights: list[float], divisors: dict[int, str], otherwise: str) -> str:
+    divisor = _divisor(weights)
+    return divisors.get(divisor, otherwise) if divisor else "grpo"
+
+
+@exercise
+def check_kl_estimate(your_kl):
+    """Whether `your_kl` estimates KL(π ‖ π_ref), in nats, from tokens that the reference sampled.
+
+    Args:
+        your_kl: f(logps, ref_logps) -> number, of two tensors [tokens].
+    See: notebook 08, exercise 8.3.
+    """
+    import torch
+
+    cases = []
+    for name, (policy, tenths) in SAMPLES.items():
+        tokens = [token for token, count in enumerate(tenths) for _ in range(count)]
+        logps = torch.tensor([math.log(policy[token]) for token in tokens], dtype=torch.float64)
+        ref_logps = torch.tensor([math.log(tenths[token] / 10) for token in tokens], dtype=torch.float64)
+        cases.append((name, (logps, ref_logps)))
+    return judge(
+        your_kl,
+        cases,
+        right=lambda logps, ref_logps: ((logps - ref_logps).exp() * losses.kl_k1(logps, ref_logps)).mean(),
+        usual={
+            "takes the tokens for the policy's own": lambda logps, ref_logps: losses.kl_k1(logps, ref_logps).mean(),
+            "takes the KL the wrong way round": lambda logps, ref_logps: losses.kl_k1(ref_logps, logps).mean(),
+            "takes k3, which wants tokens of the policy": lambda logps, ref_logps: losses.kl_k3(
+                logps, ref_logps
+            ).mean(),
+            "takes k2, which wants tokens of the policy": lambda logps, ref_logps: losses.kl_k2(
+                logps, ref_logps
+            ).mean(),
+            "turns the weight round": lambda logps, ref_logps: (
+                (ref_logps - logps).exp() * losses.kl_k1(logps, ref_logps)
+            ).mean(),
+            "adds up where the mean is asked for": lambda logps, ref_logps: (
+                (logps - ref_logps).exp() * losses.kl_k1(logps, ref_logps)
+            ).sum(),
+        },
+    )
