@@ -1,10 +1,11 @@
 """Exercises about advantages: which group teaches most, and rewards that give a wanted advantage."""
 
 import math
+import numbers
 from collections.abc import Callable
 
 from grpo_nb import advantages
-from grpo_nb.checks.exercises import exercise, judge, numbers_of
+from grpo_nb.checks.exercises import exercise, judge, plain
 
 GROUPS = [
     ("hits and misses", ([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]],)),
@@ -34,7 +35,7 @@ def check_choice(your_choice):
     See: notebook 01, exercise 1.1; `advantages.group_advantages`.
 
     >>> check_choice(lambda groups: max(range(len(groups)), key=lambda i: sum(groups[i])))  # doctest: +ELLIPSIS
-    check_choice: hits and misses, ...those of one who takes the highest rewards. It must give 1 (yours: 4).
+    check_choice: hits and misses: ...one who takes the highest rewards. ...it must give 1 (yours: 4).
     False
     """
     return judge(
@@ -97,10 +98,10 @@ def _first_of(your_rewards: Callable) -> Callable:
     def first(advantage: float, num_generations: int):
         import torch
 
-        found = your_rewards(advantage, num_generations)
-        rewards = numbers_of(found)
-        if rewards is None or len(rewards) != num_generations:
-            return found
+        rewards = plain(your_rewards(advantage, num_generations))
+        is_group = isinstance(rewards, list) and len(rewards) == num_generations
+        if not is_group or any(isinstance(r, bool) or not isinstance(r, numbers.Real) for r in rewards):
+            return rewards
         gained = advantages.group_advantages(torch.tensor([rewards], dtype=torch.float64))
         return {FIRST: round(gained[0, 0].item(), 2) + 0.0}
 

@@ -1,4 +1,4 @@
-"""Exercises about the loss: where the clip lets a token go, what a token weighs, and a KL from the other samples."""
+"""Exercises about the loss: where the clip stops a token, what a token weighs, a KL, and runs with other losses."""
 
 import math
 
@@ -23,6 +23,8 @@ SAMPLES = {  # policy and reference over four answers; tokens in tenths of the r
     "a policy that came near": ([0.4, 0.2, 0.3, 0.1], [5, 1, 3, 1]),
     "the reference itself": ([0.3, 0.3, 0.2, 0.2], [3, 3, 2, 2]),
 }
+CLIP_RUNS = [{"num_iterations": 4}, {"num_iterations": 4, "epsilon": 0.9, "epsilon_high": 10.0}]
+LOSS_RUNS = [{"loss_type": "dapo"}, {"loss_type": "grpo"}, {"loss_type": "dr_grpo"}]
 
 
 @exercise
@@ -163,3 +165,50 @@ def check_kl_estimate(your_kl):
             ).sum(),
         },
     )
+
+
+@exercise
+def check_clip_run(your_verdict):
+    """Whether `your_verdict` says what was measured of a run without a clip: better, worse or noise.
+
+    Args:
+        your_verdict: f() -> str.
+    See: notebook 01, exercise 1.3; `lab.experiment`.
+    """
+    (measured,) = _verdicts(CLIP_RUNS)
+    (means,) = _verdicts(CLIP_RUNS, reads="means")
+    return judge(
+        your_verdict,
+        [("the recorded runs", ())],
+        right=lambda: measured,
+        usual={"looks at the means and not at the interval": lambda: means} if means != measured else {},
+    )
+
+
+@exercise
+def check_loss_run(your_verdicts):
+    """Whether `your_verdicts` say what was measured of runs with grpo and dr_grpo against dapo: better, worse or noise.
+
+    Args:
+        your_verdicts: f() -> {"grpo": str, "dr_grpo": str}.
+    See: notebook 08, exercise 8.2; `lab.experiment`.
+    """
+    names = [arm["loss_type"] for arm in LOSS_RUNS[1:]]
+    measured, means = (
+        dict(zip(names, _verdicts(LOSS_RUNS, reads=what), strict=True)) for what in ("interval", "means")
+    )
+    return judge(
+        your_verdicts,
+        [("the recorded runs", ())],
+        right=lambda: measured,
+        usual={"looks at the means and not at the interval": lambda: means} if means != measured else {},
+    )
+
+
+def _verdicts(runs: list[dict], *, reads: str = "interval") -> list[str]:
+    """What the bench says of each run against the first one."""
+    from grpo_nb import lab
+
+    result = lab.experiment(*runs, seeds=(0, 1, 2))
+    found = [result.difference(number) for number in range(1, len(runs))]
+    return ["noise" if reads == "interval" and one.is_noise else "better" if one.mean > 0 else "worse" for one in found]
