@@ -23,7 +23,7 @@ SAMPLES = {  # policy and reference over four answers; tokens in tenths of the r
     "a policy that came near": ([0.4, 0.2, 0.3, 0.1], [5, 1, 3, 1]),
     "the reference itself": ([0.3, 0.3, 0.2, 0.2], [3, 3, 2, 2]),
 }
-CLIP_RUNS = [{"num_iterations": 4}, {"num_iterations": 4, "epsilon": 0.9, "epsilon_high": 10.0}]
+CLIP_RUNS = [{"num_iterations": 4, "epsilon": epsilon} for epsilon in (0.2, 0.02)]
 LOSS_RUNS = [{"loss_type": "dapo"}, {"loss_type": "grpo"}, {"loss_type": "dr_grpo"}]
 
 
@@ -169,7 +169,7 @@ def check_kl_estimate(your_kl):
 
 @exercise
 def check_clip_run(your_verdict):
-    """Whether `your_verdict` says what was measured of a run without a clip: better, worse or noise.
+    """Whether `your_verdict` says what was measured of a run with a tighter clip: better, worse or noise.
 
     Args:
         your_verdict: f() -> str.
