@@ -1,11 +1,12 @@
 """What learners write about the loss."""
 
+import functools
 import math
 
 import torch
 from check_answers import Answers
 
-from grpo_nb import losses
+from grpo_nb import lab, losses
 
 
 def push(ratio, advantage, epsilon):
@@ -100,4 +101,47 @@ ANSWERS = [
         },
         almost=(lambda p, q: ((p - q).exp().clamp(max=5) * (p - q)).mean(), "a policy that left the reference"),
     ),
+    Answers(
+        check="check_clip_run",
+        right=[lambda: "noise", lambda: ["noise"], lambda: "".join(("no", "ise"))],
+        wrong={
+            "by the mean": (lambda: clip_by_mean(), "looks at the means and not at the interval"),
+            "the other sign": (lambda: {"better": "worse", "worse": "better"}[clip_by_mean()], "must give 'noise'"),
+            "a number": (lambda: 0.5, "must give 'noise' (yours: 0.5"),
+            "True": (lambda: True, "must give 'noise' (yours: True"),
+            "a list of both": (lambda: ["noise", "noise"], "must give 'noise'"),
+        },
+        almost=(lambda: "Noise", "must give 'noise' (yours: 'Noise'"),
+    ),
+    Answers(
+        check="check_loss_run",
+        right=[
+            lambda: {"grpo": "noise", "dr_grpo": "noise"},
+            lambda: dict.fromkeys(("dr_grpo", "grpo"), "noise"),
+            lambda: dict(zip(("grpo", "dr_grpo"), ["noise"] * 2, strict=True)),
+        ],
+        wrong={
+            "by the means": (lambda: loss_by_mean(), "looks at the means and not at the interval"),
+            "one only": (lambda: {"grpo": "noise"}, "must give"),
+            "dapo, too": (lambda: dict.fromkeys(("dapo", "grpo", "dr_grpo"), "noise"), "must give"),
+            "one word": (lambda: "noise", "(yours: 'noise'"),
+            "all worse": (lambda: {"grpo": "worse", "dr_grpo": "worse"}, "must give"),
+        },
+        almost=(lambda: {"grpo": "noise", "dr_grpo": "worse"}, "must give {'grpo': 'noise', 'dr_grpo': 'noise'}"),
+    ),
 ]
+
+
+def clip_by_mean():
+    return "better" if bench("epsilon", (0.2, 0.02), num_iterations=4)[0] > 0 else "worse"
+
+
+def loss_by_mean():
+    first, second = bench("loss_type", ("dapo", "grpo", "dr_grpo"))
+    return {name: "better" if mean > 0 else "worse" for name, mean in (("grpo", first), ("dr_grpo", second))}
+
+
+@functools.cache
+def bench(key, values, **everywhere):
+    result = lab.experiment(*({key: value} for value in values), seeds=(0, 1, 2), **everywhere)
+    return [result.difference(number).mean for number in range(1, len(values))]

@@ -1,6 +1,8 @@
 """Exercises about the loss: where the clip stops a token, what a token weighs, a KL, and runs with other losses."""
 
+import functools
 import math
+from collections.abc import Callable
 
 from grpo_nb import losses
 from grpo_nb.checks.exercises import exercise, judge
@@ -23,8 +25,10 @@ SAMPLES = {  # policy and reference over four answers; tokens in tenths of the r
     "a policy that came near": ([0.4, 0.2, 0.3, 0.1], [5, 1, 3, 1]),
     "the reference itself": ([0.3, 0.3, 0.2, 0.2], [3, 3, 2, 2]),
 }
-CLIP_RUNS = [{"num_iterations": 4, "epsilon": epsilon} for epsilon in (0.2, 0.02)]
-LOSS_RUNS = [{"loss_type": "dapo"}, {"loss_type": "grpo"}, {"loss_type": "dr_grpo"}]
+RUNS = {  # arms of the bench; the first is what the others are compared with
+    "clip": [{"num_iterations": 4, "epsilon": epsilon} for epsilon in (0.2, 0.02)],
+    "loss": [{"loss_type": loss_type} for loss_type in ("dapo", "grpo", "dr_grpo")],
+}
 
 
 @exercise
@@ -175,40 +179,38 @@ def check_clip_run(your_verdict):
         your_verdict: f() -> str.
     See: notebook 01, exercise 1.3; `lab.experiment`.
     """
-    (measured,) = _verdicts(CLIP_RUNS)
-    (means,) = _verdicts(CLIP_RUNS, reads="means")
-    return judge(
-        your_verdict,
-        [("the recorded runs", ())],
-        right=lambda: measured,
-        usual={"looks at the means and not at the interval": lambda: means} if means != measured else {},
-    )
+    return _judge_run(your_verdict, lambda by_mean=False: _verdicts("clip", by_mean)[0])
 
 
 @exercise
 def check_loss_run(your_verdicts):
-    """Whether `your_verdicts` say what was measured of runs with grpo and dr_grpo against dapo: better, worse or noise.
+    """Whether `your_verdicts` say what was measured of grpo and dr_grpo against dapo: better, worse or noise.
 
     Args:
         your_verdicts: f() -> {"grpo": str, "dr_grpo": str}.
     See: notebook 08, exercise 8.2; `lab.experiment`.
     """
-    names = [arm["loss_type"] for arm in LOSS_RUNS[1:]]
-    measured, means = (
-        dict(zip(names, _verdicts(LOSS_RUNS, reads=what), strict=True)) for what in ("interval", "means")
-    )
-    return judge(
-        your_verdicts,
-        [("the recorded runs", ())],
-        right=lambda: measured,
-        usual={"looks at the means and not at the interval": lambda: means} if means != measured else {},
-    )
+    names = [arm["loss_type"] for arm in RUNS["loss"][1:]]
+    return _judge_run(your_verdicts, lambda by_mean=False: dict(zip(names, _verdicts("loss", by_mean), strict=True)))
 
 
-def _verdicts(runs: list[dict], *, reads: str = "interval") -> list[str]:
-    """What the bench says of each run against the first one."""
+def _judge_run(yours: Callable, measured: Callable) -> tuple[bool, str]:
+    """Nothing is looked up, or trained, before the learner's function has answered."""
+    usual = {"looks at the means and not at the interval": lambda: measured(by_mean=True)}
+    return judge(yours, [("the recorded runs", ())], right=measured, usual=usual)
+
+
+def _verdicts(runs: str, by_mean: bool) -> list[str]:
+    """What the bench says of each run against the first one; by the mean alone, nothing is noise."""
+    return [
+        "noise" if is_noise and not by_mean else "better" if mean > 0 else "worse" for mean, is_noise in _measured(runs)
+    ]
+
+
+@functools.cache
+def _measured(runs: str) -> list[tuple[float, bool]]:
     from grpo_nb import lab
 
-    result = lab.experiment(*runs, seeds=(0, 1, 2))
-    found = [result.difference(number) for number in range(1, len(runs))]
-    return ["noise" if reads == "interval" and one.is_noise else "better" if one.mean > 0 else "worse" for one in found]
+    result = lab.experiment(*RUNS[runs], seeds=(0, 1, 2))
+    found = [result.difference(number) for number in range(1, len(RUNS[runs]))]
+    return [(one.mean, one.is_noise) for one in found]
