@@ -1,6 +1,5 @@
 """What learners write about the loss."""
 
-import functools
 import math
 
 import torch
@@ -103,15 +102,15 @@ ANSWERS = [
     ),
     Answers(
         check="check_clip_run",
-        right=[lambda: "noise", lambda: ["noise"], lambda: "".join(("no", "ise"))],
+        right=[lambda: "worse", lambda: ["worse"], lambda: measured_clip()],
         wrong={
-            "by the mean": (lambda: clip_by_mean(), "looks at the means and not at the interval"),
-            "the other sign": (lambda: {"better": "worse", "worse": "better"}[clip_by_mean()], "must give 'noise'"),
-            "a number": (lambda: 0.5, "must give 'noise' (yours: 0.5"),
-            "True": (lambda: True, "must give 'noise' (yours: True"),
-            "a list of both": (lambda: ["noise", "noise"], "must give 'noise'"),
+            "noise": (lambda: "noise", "calls noise what is none: the interval does not hold 0"),
+            "better": (lambda: "better", "must give 'worse' (yours: 'better')"),
+            "a number": (lambda: -8.1, "must give 'worse' (yours: -8.1"),
+            "True": (lambda: True, "must give 'worse' (yours: True"),
+            "for each run": (lambda: ["noise", "worse"], "must give 'worse'"),
         },
-        almost=(lambda: "Noise", "must give 'noise' (yours: 'Noise'"),
+        almost=(lambda: "Worse", "must give 'worse' (yours: 'Worse'"),
     ),
     Answers(
         check="check_loss_run",
@@ -132,16 +131,13 @@ ANSWERS = [
 ]
 
 
-def clip_by_mean():
-    return "better" if bench("epsilon", (0.2, 0.02), num_iterations=4)[0] > 0 else "worse"
+def measured_clip():
+    found = lab.experiment({"epsilon": 0.2}, {"epsilon": 0.02}, num_iterations=4, seeds=(0, 1, 2)).difference()
+    return "noise" if found.is_noise else "better" if found.mean > 0 else "worse"
 
 
 def loss_by_mean():
-    first, second = bench("loss_type", ("dapo", "grpo", "dr_grpo"))
-    return {name: "better" if mean > 0 else "worse" for name, mean in (("grpo", first), ("dr_grpo", second))}
-
-
-@functools.cache
-def bench(key, values, **everywhere):
-    result = lab.experiment(*({key: value} for value in values), seeds=(0, 1, 2), **everywhere)
-    return [result.difference(number).mean for number in range(1, len(values))]
+    names = ("dapo", "grpo", "dr_grpo")
+    result = lab.experiment(*({"loss_type": name} for name in names), seeds=(0, 1, 2))
+    means = {name: result.difference(number).mean for number, name in enumerate(names) if number}
+    return {name: "better" if mean > 0 else "worse" for name, mean in means.items()}

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 
 from grpo_nb import losses
 from grpo_nb.checks.exercises import exercise, judge
@@ -29,6 +28,7 @@ RUNS = {  # arms of the bench; the first is what the others are compared with
     "clip": [{"num_iterations": 4, "epsilon": epsilon} for epsilon in (0.2, 0.02)],
     "loss": [{"loss_type": loss_type} for loss_type in ("dapo", "grpo", "dr_grpo")],
 }
+RECORDED = ("the recorded runs", ())
 
 
 @exercise
@@ -179,7 +179,12 @@ def check_clip_run(your_verdict):
         your_verdict: f() -> str.
     See: notebook 01, exercise 1.3; `lab.experiment`.
     """
-    return _judge_run(your_verdict, lambda by_mean=False: _verdicts("clip", by_mean)[0])
+    return judge(
+        your_verdict,
+        [RECORDED],
+        right=lambda: _verdicts("clip")[0],
+        usual={"calls noise what is none: the interval does not hold 0": lambda: "noise"},
+    )
 
 
 @exercise
@@ -191,16 +196,19 @@ def check_loss_run(your_verdicts):
     See: notebook 08, exercise 8.2; `lab.experiment`.
     """
     names = [arm["loss_type"] for arm in RUNS["loss"][1:]]
-    return _judge_run(your_verdicts, lambda by_mean=False: dict(zip(names, _verdicts("loss", by_mean), strict=True)))
+    return judge(
+        your_verdicts,
+        [RECORDED],
+        right=lambda: dict(zip(names, _verdicts("loss"), strict=True)),
+        usual={
+            "looks at the means and not at the interval": lambda: dict(
+                zip(names, _verdicts("loss", by_mean=True), strict=True)
+            )
+        },
+    )
 
 
-def _judge_run(yours: Callable, measured: Callable) -> tuple[bool, str]:
-    """Nothing is looked up, or trained, before the learner's function has answered."""
-    usual = {"looks at the means and not at the interval": lambda: measured(by_mean=True)}
-    return judge(yours, [("the recorded runs", ())], right=measured, usual=usual)
-
-
-def _verdicts(runs: str, by_mean: bool) -> list[str]:
+def _verdicts(runs: str, *, by_mean: bool = False) -> list[str]:
     """What the bench says of each run against the first one; by the mean alone, nothing is noise."""
     return [
         "noise" if is_noise and not by_mean else "better" if mean > 0 else "worse" for mean, is_noise in _measured(runs)
