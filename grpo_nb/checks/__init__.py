@@ -16,12 +16,14 @@ gives None. `predict` asks for a guess before a cell computes.
 | `batch_sizes`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
 | `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
 | `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
+| `experiments`  | `check_noise`, `check_paired_error`, …    | runs: is a difference noise, and a gentler one         |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
 from grpo_nb.checks.advantages import check_choice, check_rewards_to_order
 from grpo_nb.checks.batch_sizes import check_batch, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
+from grpo_nb.checks.experiments import check_near_arm, check_noise, check_paired_error
 from grpo_nb.checks.group_scores import check_advantages, check_reward
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
 from grpo_nb.checks.losses import check_clip_run, check_kl_estimate, check_loss_run, check_loss_type, check_push

@@ -48,7 +48,7 @@ def experiment(
     found: list[list[training.Measured]] = [[] for _ in chosen]
     for seed in seeds:
         for number, arm in enumerate(chosen):
-            ready = None if fresh else training.finished(arm, seed) or records.find(arm.asked(seed))
+            ready = None if fresh else records.find(arm.asked(seed)) or training.finished(arm, seed)
             if ready is None:
                 line.begin(f"arm {number + 1} of {len(chosen)} ({arm.label}), seed {seed}")
                 ready = training.trained(arm, seed, load, held_out, line.say, fresh=fresh)
