@@ -65,9 +65,9 @@ ANSWERS = [
             "the mean of the batch": (choice_over_g, "must give"),
             "counted from 1": (lambda groups: 1 + choice_by_hand(groups), "must give 1 (yours: 2)"),
         },
-        almost=(
-            lambda groups: max(range(5), key=lambda i: -abs(sum(groups[i]) / max(map(abs, groups[i])) - 2)),
-            "must",
+        almost=(  # right for hits and misses: nearest to half of them above the mean
+            lambda groups: max(range(5), key=lambda i: -abs(2 - sum(4 * r > sum(groups[i]) for r in groups[i]))),
+            "graded answers",
         ),
     ),
     Answers(
