@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 import random
 import re
 import signal
@@ -212,14 +213,13 @@ def test_equal_arms_are_one(bench, result):
 
 def interrupting(completions, **columns) -> list[float]:
     """`survival.variety`, and while the flag is there the interrupt that a reader sends."""
-    import os
-
     flag = Path(os.environ[FLAG])
-    if flag.exists() and flag.read_text() == "3":
+    calls = int(flag.read_text(encoding="utf8")) if flag.exists() else None
+    if calls == 3:
         flag.unlink()
         signal.raise_signal(signal.SIGINT)
-    elif flag.exists():
-        flag.write_text(str(int(flag.read_text()) + 1))
+    elif calls is not None:
+        flag.write_text(str(calls + 1), encoding="utf8")
     return survival.variety(completions)
 
 
@@ -228,7 +228,9 @@ def test_an_interrupted_arm_goes_on_and_ends_as_if_nobody_had(bench, tmp_path, m
     monkeypatch.setenv(FLAG, str(flag))
     given = {"rewards": [interrupting]}
     arm = arms.read(given, {}, small_profile(), bench(given, seeds=(1,), max_steps=2).outcomes[0].arm.rows)
-    flag.write_text("0")  # the dry run of preflight counts too, so that the interrupt falls into an early step
+    flag.write_text(
+        "0", encoding="utf8"
+    )  # the dry run of preflight counts too, so that the interrupt falls into an early step
     with pytest.raises(KeyboardInterrupt, match=r"stopped after step \d of 6, sealed"):
         bench(given, seeds=(0,))
     assert training.finished(arm, 0) is None and not flag.exists()
