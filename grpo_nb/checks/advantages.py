@@ -4,7 +4,6 @@ import math
 import numbers
 from collections.abc import Callable
 
-from grpo_nb import advantages
 from grpo_nb.checks.exercises import exercise, judge, plain
 
 GROUPS = [
@@ -58,6 +57,8 @@ def _largest(groups: list[list[float]], size: Callable) -> int:
     """The first group of the largest size, a function of advantages [G] and rewards [G]."""
     import torch
 
+    from grpo_nb import advantages
+
     rewards = torch.tensor(groups, dtype=torch.float64)
     found = advantages.group_advantages(rewards)
     return max(range(len(groups)), key=lambda i: round(float(size(found[i], rewards[i])), 6))
@@ -97,6 +98,8 @@ def _first_of(your_rewards: Callable) -> Callable:
 
     def first(advantage: float, num_generations: int):
         import torch
+
+        from grpo_nb import advantages
 
         rewards = plain(your_rewards(advantage, num_generations))
         is_group = isinstance(rewards, list) and len(rewards) == num_generations

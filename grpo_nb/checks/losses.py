@@ -3,7 +3,6 @@
 import functools
 import math
 
-from grpo_nb import losses
 from grpo_nb.checks.exercises import exercise, judge
 
 TOKENS = [
@@ -65,6 +64,8 @@ def check_push(your_push):
 def _push(ratio: float, advantage: float, epsilon: float) -> int:
     import torch
 
+    from grpo_nb import losses
+
     log_ratio = torch.tensor([[math.log(ratio)]], dtype=torch.float64, requires_grad=True)
     advantages = torch.tensor([[advantage]], dtype=torch.float64)
     loss = losses.clipped_surrogate(log_ratio.exp(), advantages, epsilon=epsilon)
@@ -110,6 +111,8 @@ def _weights(lengths: list[int], loss_type: str, limit: int) -> list[float]:
     """The weight of the first token of each answer; the micro-batch is the whole update."""
     import torch
 
+    from grpo_nb import losses
+
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).double()
     return losses.token_weights(mask, loss_type=loss_type, max_completion_length=limit)[:, 0].tolist()
 
@@ -142,6 +145,8 @@ def check_kl_estimate(your_kl):
     """
     import torch
 
+    from grpo_nb.losses import kl_k1, kl_k2, kl_k3
+
     cases = []
     for name, (policy, tenths) in SAMPLES.items():
         tokens = [token for token, count in enumerate(tenths) for _ in range(count)]
@@ -151,22 +156,14 @@ def check_kl_estimate(your_kl):
     return judge(
         your_kl,
         cases,
-        right=lambda logps, ref_logps: ((logps - ref_logps).exp() * losses.kl_k1(logps, ref_logps)).mean(),
+        right=lambda logps, ref_logps: ((logps - ref_logps).exp() * kl_k1(logps, ref_logps)).mean(),
         usual={
-            "takes the tokens for the policy's own": lambda logps, ref_logps: losses.kl_k1(logps, ref_logps).mean(),
-            "takes the KL the wrong way round": lambda logps, ref_logps: losses.kl_k1(ref_logps, logps).mean(),
-            "takes k3, which wants tokens of the policy": lambda logps, ref_logps: losses.kl_k3(
-                logps, ref_logps
-            ).mean(),
-            "takes k2, which wants tokens of the policy": lambda logps, ref_logps: losses.kl_k2(
-                logps, ref_logps
-            ).mean(),
-            "turns the weight round": lambda logps, ref_logps: (
-                (ref_logps - logps).exp() * losses.kl_k1(logps, ref_logps)
-            ).mean(),
-            "adds up where the mean is asked for": lambda logps, ref_logps: (
-                (logps - ref_logps).exp() * losses.kl_k1(logps, ref_logps)
-            ).sum(),
+            "takes the tokens for the policy's own": lambda p, ref: kl_k1(p, ref).mean(),
+            "takes the KL the wrong way round": lambda p, ref: kl_k1(ref, p).mean(),
+            "takes k2, which wants tokens of the policy": lambda p, ref: kl_k2(p, ref).mean(),
+            "takes k3, which wants tokens of the policy": lambda p, ref: kl_k3(p, ref).mean(),
+            "turns the weight round": lambda p, ref: ((ref - p).exp() * kl_k1(p, ref)).mean(),
+            "adds up where the mean is asked for": lambda p, ref: ((p - ref).exp() * kl_k1(p, ref)).sum(),
         },
     )
 
