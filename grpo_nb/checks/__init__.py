@@ -10,7 +10,8 @@ gives None. `predict` asks for a guess before a cell computes.
 | `chances`      | `check_tries`, `check_problems`, …         | chance: tries, tests, groups that teach              |
 | `texts`        | `check_template`, …                        | prompts: the template, what is trained               |
 | `group_scores` | `check_reward`, …                          | rewards, and advantages made of them                 |
-| `losses`       | `check_surrogate`, `check_token_weights`   | the loss: push, type, KL, runs with another loss     |
+| `advantages`   | `check_choice`, `check_rewards_to_order`   | groups: which teaches most, rewards to order         |
+| `losses`       | `check_push`, `check_loss_type`, …         | the loss: push, type, KL, runs with another loss     |
 | `batch_sizes`  | `check_dropped`, `check_batch_to_order`, … | batches: rows left out, a batch to order, weights    |
 | `gpu_memory`   | `check_cache`, `check_largest_batch`, …    | memory: a cache, the largest batch, a leaner run     |
 | `adapters`     | `check_scaled`, `check_joined`, …          | LoRA: scaling, joining, telling a trained adapter    |
@@ -19,12 +20,13 @@ gives None. `predict` asks for a guess before a cell computes.
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_joined, check_scaled
+from grpo_nb.checks.advantages import check_choice, check_rewards_to_order
 from grpo_nb.checks.batch_sizes import check_batch_to_order, check_dropped, check_factors
 from grpo_nb.checks.chances import check_alive, check_problems, check_slip, check_tries
 from grpo_nb.checks.experiments import check_near_arm, check_noise, check_paired_error
 from grpo_nb.checks.gpu_memory import check_cache, check_largest_batch, check_leaner_run
 from grpo_nb.checks.group_scores import check_advantages, check_completion_score, check_reward
 from grpo_nb.checks.linear_heads import check_merged_entropy, check_pulls, check_tokens_that_fit
-from grpo_nb.checks.losses import check_surrogate, check_token_weights
+from grpo_nb.checks.losses import check_clip_run, check_kl_estimate, check_loss_run, check_loss_type, check_push
 from grpo_nb.checks.predictions import predict
 from grpo_nb.checks.texts import check_completion_mask, check_faults, check_template
