@@ -2,8 +2,9 @@
 
 | file      | what it makes                                           | functions                                    |
 |-----------|---------------------------------------------------------|----------------------------------------------|
-| `palette` | colours of the series, plain axes                       | `plain`, `ink`, `pale`, `contrast`           |
+| `palette` | colours of the series, plain axes                       | `plain`, `ink`, `pale`, `readable`, …        |
 | `curves`  | numbers of a run → curves and bars                      | `curve`, `resumed`, `before_after`, `bars`   |
+| `series`  | several lines, runs of several seeds → mean and range   | `arms`, `lines`                              |
 | `windows` | a plan of `batchflow` → what can be drawn, and in words | `tell_batch_flow`                            |
 | `flows`   | … → a timetable                                         | `plot_batch_flow`                            |
 | `films`   | … → one generation round in motion                      | `animate_batch_flow`                         |
@@ -17,5 +18,6 @@ from grpo_nb.plots.curves import bars, before_after, curve, resumed
 from grpo_nb.plots.films import animate_batch_flow
 from grpo_nb.plots.flows import plot_batch_flow
 from grpo_nb.plots.pages import TOKEN_STYLE, png, png_data_uri, safe_text, show, table, tokens
-from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, contrast, ink, pale, plain
+from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, contrast, ink, pale, plain, readable
+from grpo_nb.plots.series import arms, lines
 from grpo_nb.plots.windows import tell_batch_flow

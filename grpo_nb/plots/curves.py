@@ -2,13 +2,19 @@
 
 from matplotlib.figure import Figure
 
+from grpo_nb.plots import series
 from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, plain
-
-LINE = 12  # points that a name takes
 
 
 def curve(
-    rows: list[dict], keys: tuple[str, ...] = ("reward",), *, smooth: int = 5, title: str = "", ylabel: str = ""
+    rows: list[dict],
+    keys: tuple[str, ...] = ("reward",),
+    *,
+    smooth: int = 5,
+    title: str = "",
+    ylabel: str = "",
+    log: str = "",
+    levels: dict[str, float] | None = None,
 ) -> Figure:
     """Logged metrics against the training step: every step as a dot, the running mean as a line.
 
@@ -18,6 +24,7 @@ def curve(
         rows: lines of a run's metrics.jsonl; rows without a key are passed over.
         keys: metric names as TRL logs them, at most four.
         smooth: steps in the trailing mean.
+        log, levels: as in `lines`.
     """
     figure = Figure(figsize=WIDE, layout="constrained")
     axes, ends = figure.subplots(), []
@@ -29,25 +36,13 @@ def curve(
             continue
         steps, values = zip(*points, strict=True)
         span, size, alpha = (1, 5, 1.0) if key.startswith("eval_") else (smooth, 3, 0.35)
-        parts = [values[max(0, i + 1 - span) : i + 1] for i in range(len(values))]
-        means = [sum(part) / len(part) for part in parts]
+        means = series.trailing(values, span)
         axes.plot(steps, values, marker, color=colour, markersize=size, alpha=alpha)
         axes.plot(steps, means, color=colour, linewidth=2)
         ends.append(((steps[-1], means[-1]), key, colour))
-    _label(axes, ends)
+    series.finish(axes, ends, log=log, levels=levels if ends else None)
     plain(axes, xlabel="optimizer step", ylabel=ylabel or (keys[0] if len(keys) == 1 else ""), title=title)
-    axes.margins(x=0.02)
     return figure
-
-
-def _label(axes, ends: list[tuple[tuple[float, float], str, str]]) -> None:
-    """A name beside the end of each line, (step, value), in its colour; where ends meet, one above the other."""
-    (low, high), room = axes.get_ylim(), 72 * WIDE[1] * 0.75  # points from the lowest value to the highest
-    place = -LINE
-    for end, key, colour in sorted(ends, key=lambda item: item[0][1]):
-        at = (end[1] - low) / (high - low) * room
-        place = max(at, place + LINE)
-        axes.annotate(key, end, xytext=(4, place - at), textcoords="offset points", color=colour, va="center")
 
 
 def resumed(
