@@ -4,6 +4,9 @@
 |-----------|---------------------------------------------------------|----------------------------------------------|
 | `palette` | colours of the series, plain axes                       | `plain`, `ink`, `pale`, `readable`, …        |
 | `curves`  | numbers of a run → curves and bars                      | `curve`, `resumed`, `before_after`, `bars`   |
+| `canvas`  | boxes, arrows and words, one stage of them lit          | `Canvas`                                     |
+| `drawings`| the series: a step of GRPO, the way of a model          | `drawing_group`, `drawing_pipeline`          |
+| `concepts`| ideas: where memory goes, what clip and KL hold back    | `drawing_memory`, `drawing_clip_and_kl`      |
 | `series`  | several lines, runs of several seeds → mean and range   | `arms`, `lines`                              |
 | `windows` | a plan of `batchflow` → what can be drawn, and in words | `tell_batch_flow`                            |
 | `flows`   | … → a timetable                                         | `plot_batch_flow`                            |
@@ -14,7 +17,9 @@ Figures are `matplotlib.figure.Figure` objects made without pyplot: no global st
 the alt text.
 """
 
+from grpo_nb.plots.concepts import drawing_clip_and_kl, drawing_memory
 from grpo_nb.plots.curves import bars, before_after, curve, resumed
+from grpo_nb.plots.drawings import drawing_group, drawing_pipeline
 from grpo_nb.plots.films import animate_batch_flow
 from grpo_nb.plots.flows import plot_batch_flow
 from grpo_nb.plots.pages import TOKEN_STYLE, png, png_data_uri, safe_text, show, table, tokens
