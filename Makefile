@@ -43,6 +43,7 @@ docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tools.pages.proof
 	$(OFFLINE) .venv/bin/python -m tools.pages.survival
 	$(OFFLINE) .venv/bin/python -m tools.pages.drawings
+	$(OFFLINE) .venv/bin/python -m tools.pages.exercises
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py

@@ -19,6 +19,11 @@ each_exercise = pytest.mark.parametrize("answers", EVERY, ids=lambda answers: an
 
 
 # What learners write, check by check.
+def test_every_check_has_answers():
+    assert [answers.check for answers in EVERY] == list(dict.fromkeys(answers.check for answers in EVERY))
+    assert {answers.check for answers in EVERY} == set(check_answers.CHECKS)
+
+
 @each_exercise
 def test_three_right_writings_pass(answers):
     assert len(answers.right) >= 3
@@ -39,7 +44,7 @@ def test_wrong_and_almost_right_answers_are_told(answers):
 def test_each_usual_mistake_is_told_from_the_right_answer_and_from_the_others(answers):
     for mistake, wrong in answers.mistakes().items():
         verdict, sentence = answers.said(wrong)
-        assert verdict is False and f"one who {mistake}. It must give" in sentence, f"{mistake}: {sentence}"
+        assert verdict is False and f"one who {mistake}. " in sentence, f"{mistake}: {sentence}"
 
 
 def endless():
@@ -137,7 +142,8 @@ def test_a_mistake_is_named_only_if_it_explains_every_case():
     other = judge(
         lambda rewards, G: [rewards.mean()] if G == len(rewards) else [1.5, 1], CASES, right=mean, usual=usual
     )
-    assert "one who takes the mean over the batch. It must give [0.5, 2.5] (yours: [1.5, 1.5])" in named[1]
+    assert named[1].startswith("two groups: your numbers are those of one who takes the mean over the batch. With")
+    assert named[1].endswith("num_generations = 2 it must give [0.5, 2.5] (yours: [1.5, 1.5]).")
     assert "two groups" in other[1] and "one who" not in other[1]
 
 
@@ -146,6 +152,16 @@ def test_a_later_case_that_raises_hides_no_verdict():
         return [0] if len(rewards) == 2 else rewards.nothing
 
     assert "one group" in judge(yours, CASES, right=mean, usual={"is": mean})[1]
+
+
+def test_a_learner_who_prints_reads_each_line_once(capsys):
+    def yours(rewards, num_generations):
+        print(len(rewards))
+        return [0.0]
+
+    wrong = {"sums up": lambda rewards, G: [rewards.sum()], "gives 0": lambda rewards, G: [0]}
+    assert "one who gives 0" in judge(yours, CASES, right=mean, usual=wrong)[1]
+    assert capsys.readouterr().out == "2\n"
 
 
 def test_arguments_are_copies_and_may_have_to_be_kept():

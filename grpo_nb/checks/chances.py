@@ -1,5 +1,6 @@
 """Exercises about chance: a hit, a signal."""
 
+from grpo_nb import advantages
 from grpo_nb.checks.exercises import exercise, judge
 
 
@@ -9,11 +10,10 @@ def check_chance(your_chance):
 
     Args:
         your_chance: f(p, k) -> float, p in [0, 1], k ≥ 0.
-    See: notebook 00, exercise 0.1.
 
     >>> check_chance(lambda p, k: p * k)
-    check_chance: two tries, p = 0.5, k = 2: your numbers are those of one who adds the chances up, as if no two tries
-    could both be right. It must give 0.75 (yours: 1).
+    check_chance: two tries: your numbers are those of one who adds the chances up, as if no two tries could
+    both be right. With p = 0.5, k = 2 it must give 0.75 (yours: 1).
     False
     """
     cases = [
@@ -33,7 +33,7 @@ def check_chance(your_chance):
         "takes the chance that all k tries are wrong": lambda p, k: (1 - p) ** k,
         "takes the chance that exactly one try is right": lambda p, k: k * p * (1 - p) ** (k - 1) if k else 0.0,
     }
-    return judge(your_chance, cases, right=lambda p, k: 1 - (1 - p) ** k, usual=usual)
+    return judge(your_chance, cases, right=lambda p, k: advantages.hit_probability(p, k), usual=usual)
 
 
 @exercise
@@ -42,11 +42,10 @@ def check_signal(your_prob_of_signal):
 
     Args:
         your_prob_of_signal: f(p, G) -> probability.
-    See: notebook 03, exercise 3.1.
 
     >>> check_signal(lambda p, G: 1 - (1 - p) ** G)
-    check_signal: a pair, p = 0.5, G = 2: your numbers are those of one who lets a group of hits only count as a signal.
-    It must give 0.5 (yours: 0.75).
+    check_signal: a pair: your numbers are those of one who lets a group of hits only count as a signal. With p
+    = 0.5, G = 2 it must give 0.5 (yours: 0.75).
     False
     """
     cases = [
@@ -65,4 +64,4 @@ def check_signal(your_prob_of_signal):
         "multiplies the two chances": lambda p, G: (1 - p**G) * (1 - (1 - p) ** G),
         "takes the chance that exactly one is a hit": lambda p, G: G * p * (1 - p) ** (G - 1),
     }
-    return judge(your_prob_of_signal, cases, right=lambda p, G: 1 - p**G - (1 - p) ** G, usual=usual)
+    return judge(your_prob_of_signal, cases, right=lambda p, G: 1 - advantages.dead_probability(p, G), usual=usual)

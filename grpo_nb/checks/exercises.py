@@ -3,12 +3,16 @@
 A check is some cases, the right function of the package, and the mistakes that learners make: see `judge`.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
+import io
 import itertools
 import math
 import numbers
+import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 TOLERANCES = {"float16": 5e-3, "bfloat16": 2e-2, "float32": 2e-5}  # relative, and absolute below 1; others 1e-6
@@ -37,6 +41,7 @@ def judge(
     right: Callable,
     usual: Mapping[str, Callable] | None = None,
     keeps: bool = False,
+    call: Callable = lambda function, *given: function(*given),
 ) -> tuple[bool, str]:
     """Whether `yours` gives what `right` gives in every case, and the sentence that says so or names the mistake.
 
@@ -49,32 +54,36 @@ def judge(
         usual: what one does wrong, as "takes the mean over the batch" → a function that does it. It is named if its
             answers are the learner's in every case.
         keeps: whether the arguments must be left as they were.
+        call: how a function gets its arguments, if not one after the other.
 
     >>> judge(lambda p, k: k * p, [("two tries", (0.5, 2))], right=lambda p, k: 1 - (1 - p) ** k)
     (False, 'two tries, p = 0.5, k = 2: must give 0.75 (yours: 1).')
     """
     if not callable(yours):
         return False, f"hand over the function itself, by its name, not a value (got {_shown(plain(yours))})."
+    answers: list[tuple[object, float]] = []
     for name, given in cases:
         arguments = copy.deepcopy(given)
         try:
-            found, tolerance = _answer(yours, arguments)
+            answers.append(_answer(yours, arguments, call))
         except Exception as error:
             error.add_note(f"(in the case: {_case(name, given, right)})")
             raise
         if keeps and not _fits(plain(given), plain(arguments), 0):
             return False, f"{_case(name, given, right)}: must leave its arguments as they were (yours changes them)."
-        wanted, own_tolerance = _answer(right, copy.deepcopy(given))
-        if not _fits(wanted, found, max(tolerance, own_tolerance)):
+        wanted = _answer(right, copy.deepcopy(given), call)
+        if not _fit(wanted, answers[-1]):
             break
     else:
         return True, f"all {len(cases)} cases fit."
-    told = _told(wanted, found)
-    for mistake, wrong in (usual or {}).items():
-        if _is_same(yours, wrong, cases):
-            kind = "answers" if _shape(wanted) is None or isinstance(wanted, bool) else "numbers"
-            told = f"your {kind} are those of one who {mistake}. It {told}"
-            break
+    told, shown = _told(wanted[0], answers[-1][0]), _shown_arguments(given, right)
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):  # each was shown once
+        answers += [_try(yours, given, call) for _, given in cases[len(answers) :]]
+        for mistake, wrong in (usual or {}).items():
+            if all(_fit(_try(wrong, given, call), answer) for (_, given), answer in zip(cases, answers, strict=True)):
+                kind = "answers" if _shape(wanted[0]) is None or isinstance(wanted[0], bool) else "numbers"
+                with_what = f"With {shown} it" if shown else "It"
+                return False, f"{name}: your {kind} are those of one who {mistake}. {with_what} {told}"
     return False, f"{_case(name, given, right)}: {told}"
 
 
@@ -99,25 +108,25 @@ def plain(value: object, depth: int = 8) -> object:
     return float(value) if hasattr(value, "__float__") else value
 
 
-def _answer(function: Callable, arguments: tuple) -> tuple[object, float]:
+def _answer(function: Callable, arguments: tuple, call: Callable) -> tuple[object, float]:
     """What a function gives, plain, and how exact it is; an ArithmeticError is an answer, too."""
     try:
-        value = function(*arguments)
+        value = call(function, *arguments)
     except ArithmeticError as error:
         value = error
     return plain(value), _tolerance(value, arguments)
 
 
-def _is_same(yours: Callable, wrong: Callable, cases: list[tuple[str, tuple]]) -> bool:
-    """Whether two functions give the same in every case; one that raises is no other's twin."""
+def _try(function: Callable, given: tuple, call: Callable) -> tuple[object, float]:
+    """An answer of a function that may raise; what raises is like nothing else."""
     try:
-        for _, given in cases:
-            (found, tolerance), (mistaken, own_tolerance) = (_answer(f, copy.deepcopy(given)) for f in (yours, wrong))
-            if not _fits(mistaken, found, max(tolerance, own_tolerance)):
-                return False
-    except Exception:  # in a later case than the one that will be told
-        return False
-    return True
+        return _answer(function, copy.deepcopy(given), call)
+    except Exception:
+        return object(), 0.0
+
+
+def _fit(right: tuple[object, float], yours: tuple[object, float]) -> bool:
+    return _fits(right[0], yours[0], max(right[1], yours[1]))
 
 
 def _fits(right: object, yours: object, tolerance: float) -> bool:
@@ -162,14 +171,22 @@ def _shape(value: object) -> list | None:
 
 
 def _case(name: str, given: tuple, right: Callable) -> str:
-    """The case and its arguments, but for those that would fill the line."""
+    """The case, and its arguments."""
+    return ", ".join(filter(None, [name, _shown_arguments(given, right)]))
+
+
+def _shown_arguments(given: tuple, right: Callable) -> str:
+    """The arguments by name, but for those that would fill the line."""
     letters = inspect.signature(right).parameters
     shown = [f"{letter} = {_shown(plain(item))}" for letter, item in zip(letters, given, strict=False)]
-    return ", ".join([name, *(text for text in shown if len(text) <= 80)])
+    return ", ".join(text for text in shown if len(text) <= 80)
 
 
 def _told(right: object, yours: object) -> str:
     """Both, with as many digits as tell them apart, and their shapes where these differ."""
+    if isinstance(right, str) and isinstance(yours, str):  # from shortly before they part
+        start = max(0, len(os.path.commonprefix([right, yours])) - 40)
+        right, yours = (f"{'…' * (start > 0)}{text[start:]}" for text in (right, yours))
     if isinstance(yours, Exception):
         return f"must give {_shown(right)} (yours raises {type(yours).__name__}: {yours})."
     digits = next((n for n in (4, 6, 9) if _shown(right, n) != _shown(yours, n)), 17)
@@ -203,11 +220,3 @@ def _shown(value: object, digits: int = 4) -> str:
     if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e15):
         return f"{value:.{digits}g}"
     return f"{int(value)}" if isinstance(value, float) else f"{value}"
-
-
-def numbers_of(yours) -> list[float] | None:
-    """What came back as plain numbers; None for anything else."""
-    value = plain(yours)
-    items = value if isinstance(value, list) else [value]
-    fine = all(isinstance(item, numbers.Real) and not isinstance(item, bool) for item in items)
-    return [float(item) for item in items] if fine else None

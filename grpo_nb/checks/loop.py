@@ -94,8 +94,8 @@ def check_mask(your_mask):
     See: notebook 06, blank 1.
 
     >>> check_mask(lambda completions, eos: completions != eos)
-    check_mask: ends early, or not at all, completions = [[4, 9, 0, 0], [5, 6, 7, 8]], eos = 9: your numbers are those
-    of one who leaves out the end tokens and nothing else. It must give [[1, 1, 0, 0], [1, 1, 1, 1]] (yours: [[True,
+    check_mask: ends early, or not at all: your numbers are those of one who leaves out the end tokens and nothing else.
+    With completions = [[4, 9, 0, 0], [5, 6, 7, 8]], eos = 9 it must give [[1, 1, 0, 0], [1, 1, 1, 1]] (yours: [[True,
     False, True, True], [True, True, True, True]]).
     False
     """
