@@ -8,7 +8,6 @@ notebook shows.
 
 import ast
 import json
-import math
 import os
 import statistics
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from benchmarks import machine
 from grpo_nb import data, evaluate, models, plots, profiles, rewards, train
 from grpo_nb.checks import loop
+from grpo_nb.lab import differences
 from grpo_nb.runs import files
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,6 @@ FIGURE = ROOT / "notebooks" / "img" / "hand_loop.svg"
 REWARDS = list(rewards.FOUR)
 FUNCTIONS = ("sample_and_score", "loss_of", "train_by_hand")
 LATE = 5  # steps at the end whose mean reward is compared
-T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's 97.5 % quantile for 1, 2, … degrees
 
 
 def written_loop(**names) -> dict:
@@ -64,16 +63,11 @@ def run(profile, start: tuple, prompts: list, tests: list, seed: int) -> dict:
     return found
 
 
-def late(rewards: list[float]) -> float:
-    """The mean reward of the last steps."""
-    return statistics.mean(rewards[-LATE:])
-
-
 def difference(seeds: list[dict]) -> dict[str, float]:
-    """By hand minus TRL, of the late rewards: the mean over the seeds, and its 95 % interval by Student's t."""
-    each = [late(seed["hand"]["rewards"]) - late(seed["TRL"]["rewards"]) for seed in seeds]
-    mean, half = statistics.mean(each), T[len(each) - 2] * statistics.stdev(each) / math.sqrt(len(each))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    """By hand minus TRL, of the mean reward of the last steps, and its 95 % interval by the rule of the bench."""
+    rewards = [[seed[name]["rewards"][-LATE:] for seed in seeds] for name in ("TRL", "hand")]
+    found = differences.paired(*rewards)
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def picture(seeds: list[dict]):
@@ -100,7 +94,8 @@ def main(seeds: int = 5) -> None:
         for seed in range(seeds):
             found.append(result := run(profile, start, prompts, tests, seed))
             ends = {
-                name: (round(late(result[name]["rewards"]), 2), result[name]["sampled"]) for name in ("hand", "TRL")
+                name: (statistics.mean(result[name]["rewards"][-LATE:]), result[name]["sampled"])
+                for name in ("hand", "TRL")
             }
             print(f"seed {seed}: late reward and held-out accuracy {ends}", flush=True)
     record = {

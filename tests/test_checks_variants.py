@@ -20,6 +20,14 @@ def others_one_by_one(rewards, num_generations):
     return found
 
 
+def by_looking_at_each(arms):
+    best = arms[0]
+    for arm in arms[1:]:
+        if arm[3] >= 0 and arm[1] < best[1]:
+            best = arm
+    return best[0]
+
+
 ANSWERS = [
     Answers(
         check="check_strict_mask",
@@ -76,5 +84,34 @@ ANSWERS = [
             "groups as rows": (lambda r, G: others(r, G).view(-1, G), "of shape [4]"),
         },
         almost=(lambda r, G: others(r, G) if G > 2 else others(r, G) / 2, "two groups on different levels"),
+    ),
+    Answers(
+        check="check_cheapest",
+        right=[
+            lambda arms: min((arm for arm in arms if arm[3] >= 0), key=lambda arm: arm[1])[0],
+            lambda arms: sorted([tokens, label] for label, tokens, _, high in arms if not high < 0)[0][1],
+            by_looking_at_each,
+        ],
+        wrong={
+            "the cheapest": (lambda arms: min(arms, key=lambda arm: arm[1])[0], "however much worse"),
+            "the best": (lambda arms: max(arms, key=lambda arm: arm[2] + arm[3])[0], "whatever it costs"),
+            "no noise": (
+                lambda arms: min((arm for arm in arms if arm[2] >= 0), key=lambda arm: arm[1])[0],
+                "takes noise for a loss",
+            ),
+            "the middle": (
+                lambda arms: min((arm for arm in arms if arm[2] + arm[3] >= 0), key=lambda arm: arm[1])[0],
+                "the middle of the interval",
+            ),
+            "the first": (lambda arms: arms[0][0], "stays with the first"),
+            "the whole arm": (
+                lambda arms: min((arm for arm in arms if arm[3] >= 0), key=lambda arm: arm[1]),
+                "it must give 'B' (yours: ['B', 50",
+            ),
+        },
+        almost=(
+            lambda arms: min((arm for arm in arms if arm[3] > 0.02 or arm is arms[0]), key=lambda arm: arm[1])[0],
+            "noise with a mean below 0",
+        ),
     ),
 ]

@@ -15,16 +15,18 @@ gives None. `predict` asks for a guess before a cell computes.
 | `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
 | `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
 | `loop`         | `check_mask`, `check_logps`, …, `filled`  | a training loop, part by part                          |
-| `variants`     | `check_strict_mask`, `check_leave_one_out` | a loop with one part changed                          |
+| `interruptions`| `check_goes_on`, `check_seal`, …          | runs that are cut: seals, and how often to save        |
+| `variants`     | `check_strict_mask`, `check_cheapest`, …  | a loop with one part changed                           |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
 from grpo_nb.checks.batch_sizes import check_batch, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
 from grpo_nb.checks.group_scores import check_advantages, check_reward
+from grpo_nb.checks.interruptions import check_goes_on, check_save_steps, check_seal
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
 from grpo_nb.checks.loop import check_logps, check_loss, check_mask, check_step, filled
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
 from grpo_nb.checks.predictions import predict
 from grpo_nb.checks.texts import check_completion_mask, check_template
-from grpo_nb.checks.variants import check_leave_one_out, check_strict_mask
+from grpo_nb.checks.variants import check_cheapest, check_leave_one_out, check_strict_mask

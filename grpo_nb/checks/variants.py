@@ -1,4 +1,6 @@
-"""Exercises about a training loop with one part changed: what is masked, what a reward is compared with."""
+"""Exercises about a training loop that is changed: what is masked, what a reward is compared with, what it costs."""
+
+import functools
 
 import torch
 
@@ -76,3 +78,56 @@ def check_leave_one_out(your_leave_one_out):
         "turns the sign": lambda r, G: -others(r, G),
     }
     return judge(your_leave_one_out, cases, right=others, usual=usual)
+
+
+PASSES = [{"num_iterations": number} for number in (1, 2, 4)]  # optimizer steps from each generated batch
+Measured = tuple[str, float, float, float]  # an arm: label, tokens sampled, ends of its interval against the first
+
+
+@functools.cache
+def passes() -> list[Measured]:
+    """What the bench measured of `PASSES`."""
+    from grpo_nb import lab
+
+    result = lab.experiment(*PASSES, seeds=(0, 1, 2))
+    ends = [(0.0, 0.0), *(result.difference(i)[1:3] for i in range(1, len(PASSES)))]
+    return [(arm.label, arm.mean("tokens"), *end) for arm, end in zip(result.outcomes, ends, strict=True)]
+
+
+@exercise
+def check_cheapest(your_cheapest):
+    """Whether `your_cheapest` names the arm with the fewest tokens of those that are not measurably worse.
+
+    Args:
+        your_cheapest: f(arms) -> label; an arm is (label, tokens, low, high), low and high the ends of the interval of
+            its accuracy minus the first arm's.
+    See: notebook 06, exercise 6.3; `lab.experiment`.
+
+    >>> check_cheapest(lambda arms: min(arms, key=lambda arm: arm[1])[0])
+    check_cheapest: cheaper, but measurably worse: your answers are those of one who takes the fewest tokens, however
+    much worse. With arms = [['A', 100, 0, 0], ['B', 50, -0.09, -0.01]] it must give 'A' (yours: 'B').
+    False
+    """
+    first = ("A", 100.0, 0.0, 0.0)
+    cases = [
+        ("cheaper, and noise", [first, ("B", 50.0, -0.02, 0.03)]),
+        ("cheaper, but measurably worse", [first, ("B", 50.0, -0.09, -0.01)]),
+        ("cheaper, and noise with a mean below 0", [first, ("B", 60.0, -0.06, 0.01)]),
+        ("better, but dearer", [first, ("B", 400.0, 0.01, 0.05), ("C", 70.0, -0.01, 0.01)]),
+        ("better, and a little cheaper", [first, ("B", 20.0, -0.2, -0.1), ("C", 80.0, 0.02, 0.05)]),
+        ("the recorded arms", passes()),
+    ]
+
+    def chosen(will_do, by=lambda arm: arm[1], pick=min):
+        return lambda arms: pick([arms[0], *(arm for arm in arms[1:] if will_do(arm))], key=by)[0]
+
+    usual = {
+        "takes the fewest tokens, however much worse": chosen(lambda arm: True),
+        "takes the best mean, whatever it costs": chosen(lambda arm: True, by=lambda arm: arm[2] + arm[3], pick=max),
+        "takes noise for a loss": chosen(lambda arm: arm[2] > 0),
+        "looks at the middle of the interval, not at its upper end": chosen(lambda arm: arm[2] + arm[3] >= 0),
+        "takes the dearest of those that will do": chosen(lambda arm: arm[3] >= 0, pick=max),
+        "stays with the first": lambda arms: arms[0][0],
+    }
+    right = chosen(lambda arm: arm[3] >= 0)
+    return judge(your_cheapest, [(name, (arms,)) for name, arms in cases], right=lambda arms: right(arms), usual=usual)
