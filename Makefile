@@ -42,8 +42,8 @@ docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tools.pages.kernels
 	$(OFFLINE) .venv/bin/python -m tools.pages.proof
 	$(OFFLINE) .venv/bin/python -m tools.pages.survival
-	$(OFFLINE) .venv/bin/python -m tools.pages.drawings
 	$(OFFLINE) .venv/bin/python -m tools.pages.exercises
+	$(OFFLINE) .venv/bin/python -m tools.pages.drawings
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py

@@ -1,5 +1,6 @@
 """The conceptual drawings: true numbers, letters that are read at half the size, and one stage that stands out."""
 
+import functools
 import itertools
 import statistics
 
@@ -22,14 +23,20 @@ ALL = {
 }
 
 
+@functools.cache
+def drawn(name: str):
+    """The figure and its words; each is drawn once."""
+    draw, *lit = ALL[name]
+    return draw(*lit)
+
+
 def words(figure) -> list[Text]:
     return [text for axes in figure.axes for text in axes.findobj(Text) if text.get_text() and text.get_visible()]
 
 
 @pytest.fixture(params=ALL)
 def drawing(request):
-    draw, *lit = ALL[request.param]
-    return draw(*lit)
+    return drawn(request.param)
 
 
 def test_the_advantages_by_hand():
@@ -93,20 +100,18 @@ def test_words_can_be_read_at_half_the_size(drawing):
             assert plots.contrast(ground, to_hex(text.get_color())) >= 4.5, text
 
 
-@pytest.mark.parametrize(
-    ("draw", "stage"), [*((plots.drawing_group, s) for s in GROUP), *((plots.drawing_pipeline, s) for s in PIPELINE)]
-)
-def test_one_stage_stands_out_not_by_colour_alone(draw, stage):
+@pytest.mark.parametrize(("name", "stage"), [*(("group", s) for s in GROUP), *(("pipeline", s) for s in PIPELINE)])
+def test_one_stage_stands_out_not_by_colour_alone(name, stage):
     """Its heading is the only bold one, its lines are the only thick ones."""
-    figure, alt = draw(stage)
+    (figure, alt), (plain, _) = drawn(f"{name}, {stage}"), drawn(f"{name}, None")
     bold = {text.get_text().lower() for text in words(figure) if text.get_weight() == "bold"}
     headings = {text for text in bold if stage in text}
     assert len(headings) == 1 and f"({stage} stands out.)" in alt
-    assert bold < {text.get_text().lower() for text in words(draw()[0]) if text.get_weight() == "bold"}
+    assert bold < {text.get_text().lower() for text in words(plain) if text.get_weight() == "bold"}
     widths = {p.get_linewidth() for p in [*figure.axes[0].patches, *figure.axes[0].lines]}
     if stage != "advantages":  # which has numbers only
         assert max(widths) >= 2.4
-    assert max(p.get_linewidth() for p in draw()[0].axes[0].patches) < 2.6
+    assert max(p.get_linewidth() for p in plain.axes[0].patches) < 2.6
 
 
 def test_words_say_what_is_drawn():
@@ -116,8 +121,7 @@ def test_words_say_what_is_drawn():
         assert f"{answer!r} scores {score}" in alt
     assert all(word in plots.drawing_pipeline()[1] for word in ("Problems", "SFT", "base model", "GRPO", "rewards"))
     assert all(name in plots.drawing_memory()[1] for name in concepts.KINDS)
-    for draw, *lit in ALL.values():
-        assert 80 < len(draw(*lit)[1]) < 420
+    assert all(80 < len(drawn(name)[1]) < 420 for name in ALL)
 
 
 @pytest.mark.parametrize("draw", [plots.drawing_group, plots.drawing_pipeline])

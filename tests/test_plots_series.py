@@ -38,6 +38,16 @@ def test_an_arm_is_drawn_where_all_its_seeds_have_logged():
     assert of(plots.arms(RUNS, smooth=1)) == {"two": ([1], [3.0]), "four": ([1, 2], [0.0, 8.0])}
 
 
+def test_nan_is_no_value():
+    """A run that broke ends where its last number was; the name stands there."""
+    rows = [{"step": 1, "kl": 1.0}, {"step": 2, "kl": float("nan")}, {"step": 3, "kl": float("inf")}]
+    for figure in (plots.arms({"broken": [rows]}, "kl"), plots.curve(rows, ("kl",))):
+        assert list(figure.axes[0].lines[-1].get_xdata()) == [1]
+        assert [text.xy for text in figure.axes[0].texts] == [(1, 1.0)]
+    with pytest.raises(ValueError, match="must have logged 'kl'"):
+        plots.arms({"broken": [rows[1:]]}, "kl")
+
+
 def test_a_tensor_of_seeds_is_a_series():
     curves = torch.tensor([[0.0, 1.0], [1.0, 3.0]])
     assert of(plots.lines({"a": (range(2), curves), "b": (range(2), curves[0])}, xlabel="x")) == {

@@ -108,6 +108,18 @@ def plain(value: object, depth: int = 8) -> object:
     return float(value) if hasattr(value, "__float__") else value
 
 
+def numbers_of(value: object) -> list[float] | None:
+    """What came back as a flat list of numbers, for a check that computes with them; None for anything else.
+
+    >>> numbers_of((1, 2.5)), numbers_of(3), numbers_of("12"), numbers_of([True])
+    ([1.0, 2.5], [3.0], None, None)
+    """
+    value = plain(value)
+    items = value if isinstance(value, list) else [value]
+    are_numbers = all(isinstance(item, numbers.Real) and not isinstance(item, bool) for item in items)
+    return [float(item) for item in items] if are_numbers else None
+
+
 def _answer(function: Callable, arguments: tuple, call: Callable) -> tuple[object, float]:
     """What a function gives, plain, and how exact it is; an ArithmeticError is an answer, too."""
     try:

@@ -7,6 +7,12 @@ from numbers import Real
 
 from grpo_nb.checks.exercises import plain
 
+LINE = "grpo-nb-guess"  # class of the question as a line
+STYLE = (  # JupyterLab shows one of two: the field, or the line. A field without elements is its error: model not found
+    f"<style>.jp-OutputArea-child:has(> .jupyter-widgets):has(+ .jp-OutputArea-child .{LINE}){{display:none}}"
+    f".jp-OutputArea-child:has(> .jupyter-widgets > *):has(+ .jp-OutputArea-child .{LINE}){{display:flex}}"
+    f".jp-OutputArea-child:has(.jupyter-widgets > *) + .jp-OutputArea-child:has(.{LINE}){{display:none}}</style>"
+)
 NONE = "—"  # nothing picked yet
 NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,15})?|\.\d{1,15})(e[+-]?\d{1,2})?", re.IGNORECASE)
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3}){1,4}(\.\d{0,15})?")
@@ -87,15 +93,15 @@ class Prediction:
             before = f"{typed!r:.42} cannot be read as a number; " if is_open and typed else ""
         print(f"{before}it is {told}." if is_open else f"you said {said}, {'and ' * is_right}it is {told}.")
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        """The field where a kernel runs; the question in a line for everybody else."""
+    def _ipython_display_(self) -> None:
+        """The field where a kernel runs; the question in a line for everybody else, in an output of its own."""
+        from IPython.display import display
+
         line = f"Your guess: {self.question}" + (f" ({', '.join(self.options)})" if self.options else "")
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {
-            "application/vnd.jupyter.widget-view+json": view,
-            "text/html": f"<p><i>{html.escape(line)}</i></p>",
-            "text/plain": line,
-        }
+        model = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        display({"application/vnd.jupyter.widget-view+json": model, "text/html": "", "text/plain": ""}, raw=True)
+        page = f'<p class="{LINE}"><i>{html.escape(line)}</i></p>{STYLE}'
+        display({"text/html": page, "text/plain": line}, raw=True)
 
 
 def _names(options: list | tuple | None) -> dict[str, object] | None:

@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from grpo_nb import losses, memory
-from grpo_nb.plots.canvas import LARGE, SMALL, Canvas
+from grpo_nb import memory
 from grpo_nb.plots.palette import COLOURS, plain, readable
+from grpo_nb.plots.sketches import LARGE, SMALL, Sketch
 
 MODEL, RANK, COMPLETIONS, PROMPT, COMPLETION = "Qwen3-1.7B", 16, 8, 256, 512  # the last two in tokens
 KINDS = {  # what lies in memory: the terms of it, its colour, what makes it grow
@@ -26,29 +26,29 @@ def drawing_memory() -> tuple[Figure, str]:
     settings = {"per_device_train_batch_size": COMPLETIONS, "max_completion_length": COMPLETION}
     lora = {"r": RANK, "target_modules": "all-linear"}
     made = memory.budget(memory.MODELS[MODEL], settings, prompt_tokens=PROMPT, lora=lora)
-    canvas, told = Canvas(232), []
-    canvas.write(None, 400, 218, "grows with", fontsize=LARGE)
+    sketch, told = Sketch(232), []
+    sketch.write(None, 400, 218, "grows with", fontsize=LARGE)
     for row, (name, (_, _, grows)) in enumerate(KINDS.items()):
-        canvas.write(None, 84, 194 - 22 * row, name, ha="right")
-        canvas.write(None, 400, 194 - 22 * row, grows)
-    canvas.write(None, 84, 38, "all", ha="right", fontsize=LARGE)
+        sketch.write(None, 84, 194 - 22 * row, name, ha="right")
+        sketch.write(None, 400, 194 - 22 * row, grows)
+    sketch.write(None, 84, 38, "all", ha="right", fontsize=LARGE)
     for left, title, there in [(92, "sampling", made.sampling), (196, "training", made.training)]:
         sizes = {name: sum(there.get(term, 0) for term in terms) for name, (terms, *_) in KINDS.items()}
-        told.append(_moment(canvas, left, title, sizes))
+        told.append(_moment(sketch, left, title, sizes))
     of = f"{MODEL}, LoRA of rank {RANK}, {COMPLETIONS} completions of {COMPLETION} tokens"
-    canvas.write(None, 230, 12, f"{of}; GiB, predicted")
-    return canvas.figure, f"Predicted memory of {of}, in GiB: {'; '.join(told)}."
+    sketch.write(None, 230, 12, f"{of}; GiB, predicted")
+    return sketch.figure, f"Predicted memory of {of}, in GiB: {'; '.join(told)}."
 
 
-def _moment(canvas: Canvas, left: float, title: str, sizes: dict[str, int]) -> str:
+def _moment(sketch: Sketch, left: float, title: str, sizes: dict[str, int]) -> str:
     """Bars to scale from a place on, their sum below; the same in words."""
-    canvas.write(None, left, 218, title, fontsize=LARGE, ha="left")
-    canvas.line(None, [left, left], [50, 206], COLOURS["loss"], linewidth=0.8)
+    sketch.write(None, left, 218, title, fontsize=LARGE, ha="left")
+    sketch.line(None, [left, left], [50, 206], COLOURS["loss"], linewidth=0.8)
     for row, (name, size) in enumerate(sizes.items()):
         y, width = 194 - 22 * row, 14 * memory.gib(size)
-        canvas.bar(None, (left, y - 7, width, 14), COLOURS[KINDS[name][1]])
-        canvas.write(None, left + width + 5, y, _gib(size) if size else "–", ha="left")
-    canvas.write(None, left + 5, 38, _gib(sum(sizes.values())), ha="left", fontsize=LARGE)
+        sketch.bar(None, (left, y - 7, width, 14), COLOURS[KINDS[name][1]])
+        sketch.write(None, left + width + 5, y, _gib(size) if size else "–", ha="left")
+    sketch.write(None, left + 5, 38, _gib(sum(sizes.values())), ha="left", fontsize=LARGE)
     told = ", ".join(f"{name} {_gib(size)}" for name, size in sizes.items() if size)
     return f"{title} {_gib(sum(sizes.values()))} ({told})"
 
@@ -65,23 +65,25 @@ def drawing_clip_and_kl(epsilon: float = 0.2) -> tuple[Figure, str]:
         epsilon: of the clip.
     Returns: the figure, and what it shows in words.
     """
-    canvas = Canvas(232)
-    canvas.write(None, 126, 218, "clip: one token", fontsize=LARGE)
-    axes = canvas.figure.add_axes((0.085, 0.2, 0.405, 0.69), facecolor="none")
+    sketch = Sketch(232)
+    sketch.write(None, 126, 218, "clip: one token", fontsize=LARGE)
+    axes = sketch.figure.add_axes((0.085, 0.2, 0.405, 0.69), facecolor="none")
     _clip(axes, epsilon)
-    canvas.write(None, 355, 218, "KL: the whole policy", fontsize=LARGE)
-    _leash(canvas)
+    sketch.write(None, 355, 218, "KL: the whole policy", fontsize=LARGE)
+    _leash(sketch)
     alt = (
         f"Left: a token of a good answer (A > 0) earns more up to a ratio of {1 + epsilon:g}, then it is flat; one "
         f"of a bad answer (A < 0) is pushed down until {1 - epsilon:g}, then flat. Right: rewards pull the policy away "
         "from the reference, KL pulls it back, the harder the farther it is."
     )
-    return canvas.figure, alt
+    return sketch.figure, alt
 
 
 def _clip(axes, epsilon: float) -> None:
     """The objective of a token against its ratio, thick where it is flat: there the clip leaves no push."""
     import torch
+
+    from grpo_nb import losses
 
     ratio = torch.linspace(0.5, 1.5, 101, dtype=torch.float64).unsqueeze(1)
     for sign, colour in [(1.0, "policy"), (-1.0, "warning")]:
@@ -106,20 +108,20 @@ def _clip(axes, epsilon: float) -> None:
     axes.set_xlabel("ratio: new ÷ old probability", fontsize=SMALL)
 
 
-def _leash(canvas: Canvas) -> None:
+def _leash(sketch: Sketch) -> None:
     """A reference, a policy beyond some rings of equal KL, and who pulls it."""
     from matplotlib.patches import Circle
 
     centre, policy, purple = (322, 112), (396, 142), COLOURS["reference"]
     for radius in (28, 54, 80):
-        canvas.axes.add_patch(Circle(centre, radius, fill=False, edgecolor=purple, linestyle=(0, (3, 3)), alpha=0.6))
-    canvas.arrow(None, policy, (338, 118.5), purple, width=2)
-    canvas.arrow(None, policy, (446, 162), COLOURS["reward"], width=2)
+        sketch.axes.add_patch(Circle(centre, radius, fill=False, edgecolor=purple, linestyle=(0, (3, 3)), alpha=0.6))
+    sketch.arrow(None, policy, (338, 118.5), purple, width=2)
+    sketch.arrow(None, policy, (446, 162), COLOURS["reward"], width=2)
     for place, colour in [(centre, purple), (policy, COLOURS["policy"])]:
-        canvas.axes.add_patch(Circle(place, 9, facecolor=colour, edgecolor="black", zorder=5))
+        sketch.axes.add_patch(Circle(place, 9, facecolor=colour, edgecolor="black", zorder=5))
     plate = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
-    canvas.write(None, 322, 92, "reference", colour=purple, **plate)
-    canvas.write(None, 408, 122, "policy", colour=COLOURS["policy"], **plate)
-    canvas.write(None, 358, 143, "KL", colour=purple, **plate)
-    canvas.write(None, 422, 172, "rewards", colour=COLOURS["reward"], **plate)
-    canvas.write(None, 345, 14, "the farther, the harder KL pulls")
+    sketch.write(None, 322, 92, "reference", colour=purple, **plate)
+    sketch.write(None, 408, 122, "policy", colour=COLOURS["policy"], **plate)
+    sketch.write(None, 358, 143, "KL", colour=purple, **plate)
+    sketch.write(None, 422, 172, "rewards", colour=COLOURS["reward"], **plate)
+    sketch.write(None, 345, 14, "the farther, the harder KL pulls")

@@ -31,7 +31,7 @@ def curve(
     others = iter([COLOURS["policy"], COLOURS["before"], COLOURS["reference"], COLOURS["warning"]])
     for key, marker in zip(keys, "osD^", strict=False):
         colour = COLOURS.get(key) or next(others)
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        points = series.points(rows, key)
         if not points:
             continue
         steps, values = zip(*points, strict=True)
@@ -113,23 +113,41 @@ def before_after(
     return figure
 
 
-def bars(values: dict[str, float], *, xlabel: str, colour: str = COLOURS["policy"], title: str = "") -> Figure:
-    """One horizontal bar per name, the value written at its end."""
+def bars(
+    values: dict[str, float],
+    *,
+    xlabel: str,
+    colour: str = COLOURS["policy"],
+    colours: dict[str, str] | None = None,
+    log: bool = False,
+    title: str = "",
+) -> Figure:
+    """One horizontal bar per name, the value written at its end.
+
+    Args:
+        colours: of those names that do not take `colour`.
+        log: a logarithmic axis, on which a dot stands for the bar; 0 stands a decade below the smallest value.
+    """
     figure = Figure(figsize=(6.4, 0.6 + 0.34 * len(values)), layout="constrained")
     axes = figure.subplots()
     names = list(values)[::-1]
-    axes.barh(names, [values[name] for name in names], color=colour)
+    least = min((value for value in values.values() if value > 0), default=1.0) / 10
     for i, name in enumerate(names):
-        side = -1 if values[name] < 0 else 1
-        axes.annotate(
-            f"{values[name]:.3g}",
-            (values[name], i),
-            xytext=(4 * side, 0),
-            textcoords="offset points",
-            va="center",
-            ha="left" if side > 0 else "right",
-        )
-    axes.axvline(0, color="black", linewidth=0.8)
+        value, shade = values[name], (colours or {}).get(name, colour)
+        place, side = (max(value, least), 1) if log else (value, -1 if value < 0 else 1)
+        if log:
+            axes.plot(place, i, "o", color=shade, markersize=8)
+        else:
+            axes.barh(i, value, color=shade)
+        look = {"va": "center", "ha": "left" if side > 0 else "right"}
+        offset = ((8 if log else 4) * side, 0)
+        axes.annotate(f"{value:.3g}", (place, i), xytext=offset, textcoords="offset points", **look)
+    axes.set_yticks(range(len(names)), names)
+    if log:
+        axes.set_xscale("log")
+    else:
+        axes.axvline(0, color="black", linewidth=0.8)
     axes.margins(x=0.15)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     plain(axes, xlabel=xlabel, title=title)
     return figure

@@ -2,9 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from grpo_nb import advantages
-from grpo_nb.plots.canvas import LARGE, Canvas
 from grpo_nb.plots.palette import COLOURS
+from grpo_nb.plots.sketches import LARGE, Sketch
 
 QUESTION, ANSWERS, SCORES = "17 + 25 = ?", ("42", "It is 42", "32", "Hm."), (3, 2, 1, 0)
 GROUP = {  # stage: where it stands (points from the left), what is written above
@@ -26,37 +25,39 @@ def drawing_group(lit: str | None = None) -> tuple[Figure, str]:
     """
     import torch
 
-    canvas = Canvas(232, list(GROUP), lit)
+    from grpo_nb import advantages
+
+    sketch = Sketch(232, list(GROUP), lit)
     for number, (stage, (x, name, what)) in enumerate(GROUP.items(), 1):
-        canvas.write(stage, x, 217, f"{number} {name}", fontsize=LARGE, va="baseline")
-        canvas.write(stage, x, 211, what, va="top")
-    canvas.box("prompt", (4, 94, 76, 34), COLOURS["loss"], QUESTION)
+        sketch.write(stage, x, 217, f"{number} {name}", fontsize=LARGE, va="baseline")
+        sketch.write(stage, x, 211, what, va="top")
+    sketch.box("prompt", (4, 94, 76, 34), COLOURS["loss"], QUESTION)
     values = advantages.group_advantages(torch.tensor([SCORES], dtype=torch.float32))[0].tolist()
     rows = [164, 129, 94, 59]
     for y, answer, score, value in zip(rows, ANSWERS, SCORES, values, strict=True):
-        _answer(canvas, y, answer, score, value)
+        _answer(sketch, y, answer, score, value)
     mean = 204 + 18 * sum(SCORES) / len(SCORES)
-    canvas.line("scores", [mean, mean], [44, 180], COLOURS["loss"], linestyle=(0, (4, 3)))
-    canvas.write("scores", mean, 37, "mean")
-    canvas.arrow("push", (417, 38), (138, 38), COLOURS["policy"], arc=-0.12)
-    canvas.write("push", 325, 10, "the pushed model answers the next question", colour=COLOURS["policy"])
+    sketch.line("scores", [mean, mean], [44, 180], COLOURS["loss"], linestyle=(0, (4, 3)))
+    sketch.write("scores", mean, 37, "mean")
+    sketch.arrow("push", (417, 38), (138, 38), COLOURS["policy"], arc=-0.12)
+    sketch.write("push", 325, 10, "the pushed model answers the next question", colour=COLOURS["policy"])
     told = ", ".join(f"{a!r} scores {s}, advantage {v:+.2f}" for a, s, v in zip(ANSWERS, SCORES, values, strict=True))
     alt = f"One question, {QUESTION}, four answers of one model: {told}. What is above the mean is made more likely."
-    return canvas.figure, alt + _lit(lit)
+    return sketch.figure, alt + _lit(lit)
 
 
-def _answer(canvas: Canvas, y: float, answer: str, score: int, value: float) -> None:
+def _answer(sketch: Sketch, y: float, answer: str, score: int, value: float) -> None:
     """One row: from the question to an answer, its score, its advantage, its push."""
     colour = COLOURS["policy"] if value > 0 else COLOURS["warning"]
-    canvas.arrow("group", (82, 111), (100, y), COLOURS["policy"], width=0.8)
-    canvas.box("group", (102, y - 14, 72, 28), COLOURS["policy"], answer)
-    canvas.bar("scores", (204, y - 9, max(18 * score, 1.5), 18), COLOURS["reward"])
-    canvas.write("scores", 195, y, str(score), colour=COLOURS["reward"], fontsize=LARGE)
-    canvas.write("advantages", 325, y, f"{value:+.2f}".replace("-", "−"), colour=colour, fontsize=LARGE)
+    sketch.arrow("group", (82, 111), (100, y), COLOURS["policy"], width=0.8)
+    sketch.box("group", (102, y - 14, 72, 28), COLOURS["policy"], answer)
+    sketch.bar("scores", (204, y - 9, max(18 * score, 1.5), 18), COLOURS["reward"])
+    sketch.write("scores", 195, y, str(score), colour=COLOURS["reward"], fontsize=LARGE)
+    sketch.write("advantages", 325, y, f"{value:+.2f}".replace("-", "−"), colour=colour, fontsize=LARGE)
     length = 6 + 9 * abs(value)
     way = (y - length, y + length) if value > 0 else (y + length, y - length)
-    canvas.arrow("push", (385, way[0]), (385, way[1]), colour, width=1.6)
-    canvas.write("push", 427, y, f"{'more' if value > 0 else 'less'}\nlikely", colour=colour)
+    sketch.arrow("push", (385, way[0]), (385, way[1]), colour, width=1.6)
+    sketch.write("push", 427, y, f"{'more' if value > 0 else 'less'}\nlikely", colour=colour)
 
 
 def drawing_pipeline(lit: str | None = None) -> tuple[Figure, str]:
@@ -67,7 +68,7 @@ def drawing_pipeline(lit: str | None = None) -> tuple[Figure, str]:
     Returns: the figure, and what it shows in words.
     Raises: ValueError for another stage.
     """
-    canvas = Canvas(190, ["problems", "sft", "rewards", "grpo", "export"], lit)
+    sketch = Sketch(190, ["problems", "sft", "rewards", "grpo", "export"], lit)
     colours = {"problems": "loss", "sft": "before", "grpo": "policy", "rewards": "reward", "export": "reference"}
     boxes = [  # stage, left, bottom, heading, what happens there
         ("problems", 4, 112, "problems", "questions with\nknown answers"),
@@ -78,21 +79,21 @@ def drawing_pipeline(lit: str | None = None) -> tuple[Figure, str]:
         ("export", 361, 112, "export", "files that other\nprograms load"),
     ]
     for stage, left, bottom, name, what in boxes:
-        canvas.box(stage, (left, bottom, 96, 66), COLOURS[colours[stage]])
-        canvas.write(stage, left + 48, bottom + 52, name, fontsize=LARGE)
-        canvas.write(stage, left + 48, bottom + 23, what)
+        sketch.box(stage, (left, bottom, 96, 66), COLOURS[colours[stage]])
+        sketch.write(stage, left + 48, bottom + 52, name, fontsize=LARGE)
+        sketch.write(stage, left + 48, bottom + 23, what)
     for stage, left in {"sft": 101, "grpo": 220, "export": 339}.items():
-        canvas.arrow(stage, (left, 145), (left + 21, 145), width=1.3)
-    canvas.arrow("rewards", (268, 110), (268, 76), COLOURS["policy"], width=1.2)
-    canvas.arrow("rewards", (312, 76), (312, 110), COLOURS["reward"], width=1.2)
-    canvas.write("rewards", 262, 93, "answers", ha="right", colour=COLOURS["policy"])
-    canvas.write("rewards", 318, 93, "scores", ha="left", colour=COLOURS["reward"])
-    canvas.arrow("sft", (171, 76), (171, 110), width=1.3)
+        sketch.arrow(stage, (left, 145), (left + 21, 145), width=1.3)
+    sketch.arrow("rewards", (268, 110), (268, 76), COLOURS["policy"], width=1.2)
+    sketch.arrow("rewards", (312, 76), (312, 110), COLOURS["reward"], width=1.2)
+    sketch.write("rewards", 262, 93, "answers", ha="right", colour=COLOURS["policy"])
+    sketch.write("rewards", 318, 93, "scores", ha="left", colour=COLOURS["reward"])
+    sketch.arrow("sft", (171, 76), (171, 110), width=1.3)
     alt = (
         "Problems with known answers go to SFT, where a base model copies worked examples; then to GRPO, where it "
         "tries, rewards score its answers, and it is pushed; then export writes files that other programs load."
     )
-    return canvas.figure, alt + _lit(lit)
+    return sketch.figure, alt + _lit(lit)
 
 
 def _lit(lit: str | None) -> str:

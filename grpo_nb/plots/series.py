@@ -1,5 +1,6 @@
 """Several curves in one picture, each with its name at its end; runs of several seeds with their mean and range."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -87,6 +88,11 @@ def lines(
     finish(axes, ends, log=log, levels=levels, xticks=xticks, on_lines=names_at is not None)
     plain(axes, xlabel=xlabel, ylabel=ylabel, title=title)
     return figure
+
+
+def points(rows: list[dict], key: str) -> list[tuple[int, float]]:
+    """(step, value) of the rows that have one; NaN and infinity are none."""
+    return [(row["step"], row[key]) for row in rows if row.get(key) is not None and math.isfinite(row[key])]
 
 
 def trailing(values: Sequence[float], span: int) -> list[float]:
@@ -178,7 +184,7 @@ def _logged(name: str, seeds: list[list[dict]], key: str) -> list[dict[int, floa
     """Step → value for each seed of an arm."""
     if not all(isinstance(rows, list) for rows in seeds):
         raise ValueError(f"an arm must be a list of rows for each seed (got {name!r}). Try [run.rows()].")
-    found = [{row["step"]: row[key] for row in rows if row.get(key) is not None} for rows in seeds]
+    found = [dict(points(rows, key)) for rows in seeds]
     if not found or not all(found):
         logged = sorted({k for rows in seeds for row in rows for k in row} - {"step"})
         there = f"only {', '.join(logged)}" if logged else "nothing"

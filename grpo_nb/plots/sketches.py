@@ -12,7 +12,7 @@ SMALL, LARGE = 11, 12.5  # points, of letters: read at half the size too
 GREY, PALEST = "#6A6A6A", "#F4F4F4"  # of letters and of boxes that are not lit: a contrast of 5
 
 
-class Canvas:
+class Sketch:
     """An empty drawing; its origin is the lower left corner.
 
     Args:
