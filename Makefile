@@ -42,6 +42,7 @@ docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tools.pages.kernels
 	$(OFFLINE) .venv/bin/python -m tools.pages.proof
 	$(OFFLINE) .venv/bin/python -m tools.pages.survival
+	$(OFFLINE) .venv/bin/python -m tools.pages.ranges
 	$(OFFLINE) .venv/bin/python -m tools.pages.exercises
 	$(OFFLINE) .venv/bin/python -m tools.pages.drawings
 

@@ -52,7 +52,18 @@ def endless():
         yield 0.25
 
 
+class Mute:
+    """An object that can neither show itself nor become a number."""
+
+    def __float__(self):
+        raise TypeError("no number")
+
+    def __repr__(self):
+        raise TypeError("no words")
+
+
 NONSENSE = [
+    Mute(),
     None,
     "1.0",
     b"1",
@@ -66,7 +77,18 @@ NONSENSE = [
     math.nan,
     [math.inf],
 ]
-NONSENSE += [10**400, 1j, object(), torch.tensor([]), torch.empty(2, device="meta"), np.array(["a"]), print, [], ()]
+NONSENSE += [
+    10**400,
+    1j,
+    object(),
+    torch.tensor([]),
+    torch.empty(2, device="meta"),
+    torch.rand(40, 40),
+    np.array(["a"]),
+    print,
+    [],
+    (),
+]
 
 
 @each_exercise

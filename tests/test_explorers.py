@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from grpo_nb import explorers
 from grpo_nb.explorers import panel, sampling
 
-FILES = sorted(path.stem for path in Path(explorers.__file__).parent.glob("[a-z]*.py") if path.stem != "panel")
+NO_PANEL = ("panel", "experiment")  # what the others share; a button, tests/test_explorers_experiment.py
+FILES = sorted(path.stem for path in Path(explorers.__file__).parent.glob("[a-z]*.py") if path.stem not in NO_PANEL)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

@@ -15,13 +15,15 @@ gives None. `predict` asks for a guess before a cell computes.
 | `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
 | `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
 | `loop`         | `check_mask`, `check_logps`, …, `filled`  | a training loop, part by part                          |
-| `interruptions`| `check_goes_on`, `check_seal`, …          | runs that are cut: seals, and how often to save        |
+| `interruptions` | `check_goes_on`, `check_seal`, …          | runs that are cut: seals, and how often to save        |
 | `variants`     | `check_strict_mask`, `check_cheapest`, …  | a loop with one part changed                           |
+| `experiments`  | `check_noise`, `check_paired_error`, …    | runs: is a difference noise, and a gentler one         |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
 from grpo_nb.checks.batch_sizes import check_batch, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
+from grpo_nb.checks.experiments import check_near_arm, check_noise, check_paired_error
 from grpo_nb.checks.group_scores import check_advantages, check_reward
 from grpo_nb.checks.interruptions import check_goes_on, check_save_steps, check_seal
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums

@@ -72,4 +72,4 @@ def sentence(name: str, other: str, difference: Difference) -> str:
     if not difference.is_noise:
         caution = " Two seeds are few: repeat it before you rely on it." if seeds == 2 else ""
         return f"{start} ({interval}). A difference: more than prompts and seeds explain.{caution}"
-    return f"{start} ({interval}). The interval holds 0: noise, or too small to be seen with {seeds} seeds."
+    return f"{start} ({interval}). The interval holds 0: with {seeds} seeds this cannot be told from noise."

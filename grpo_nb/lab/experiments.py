@@ -1,7 +1,7 @@
 """Several arms, each trained over the same seeds from the same warm start, and compared."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from grpo_nb import data, plots, train
@@ -14,6 +14,7 @@ def experiment(
     seeds: Sequence[int] = (0, 1),
     profile: str | SimpleNamespace | None = None,
     fresh: bool = False,
+    say: Callable[[str], None] | None = None,
     **everywhere,
 ) -> results.Result:
     """Train a small policy in several ways, and say whether the difference is noise.
@@ -29,6 +30,7 @@ def experiment(
             warm start and the held-out problems stay the same.
         profile: a profile, or its name; None: ci, in which an arm takes some ten seconds.
         fresh: train again what was trained before; what is recorded stays in the record.
+        say: gets a few words at every step; None: they are one line that changes, or in a terminal a line a run.
         everywhere: settings of all arms; an arm's own come first.
     Returns: the result; the last line of a cell shows it.
     Raises: ValueError for any arm that is broken, before one trains.
@@ -42,11 +44,11 @@ def experiment(
     chosen, notes = _distinct([arms.read(given, everywhere, start, rows) for given in differences], seeds)
     for arm in chosen:
         arm.check()
-    load, line = functools.cache(lambda: _started(start, chosen)), Line()
+    load, line = functools.cache(lambda: _started(start, chosen)), Line(say)
     found: list[list[training.Measured]] = [[] for _ in chosen]
     for seed in seeds:
         for number, arm in enumerate(chosen):
-            ready = None if fresh else training.finished(arm, seed) or records.find(arm.asked(seed))
+            ready = None if fresh else records.find(arm.asked(seed)) or training.finished(arm, seed)
             if ready is None:
                 line.begin(f"arm {number + 1} of {len(chosen)} ({arm.label}), seed {seed}")
                 ready = training.trained(arm, seed, load, held_out, line.say, fresh=fresh)
@@ -116,28 +118,31 @@ def _origins(found: Sequence[Sequence[training.Measured]]) -> list[str]:
 class Line:
     """One line that says how far an experiment is: it changes in a notebook; elsewhere each run prints one."""
 
-    def __init__(self):
-        self.handle, self.run = None, ""
-
-    def begin(self, run: str) -> None:
+    def __init__(self, show: Callable[[str], None] | None):
         from IPython import get_ipython
 
-        self.run = run
-        if get_ipython() is None:
-            print(run, flush=True)
-        elif self.handle is None:
-            from IPython.display import HTML, display
+        self.show, self.run, self.handle = show, "", None
+        self.is_live = show is not None or get_ipython() is not None
+        if show is None:
+            self.show = self._redraw if self.is_live else print
 
-            self.handle = display(HTML(plots.safe_text(run)), display_id=True)
+    def begin(self, run: str) -> None:
+        self.run = run
+        self.show(run)
 
     def say(self, words: str) -> None:
-        if self.handle is not None:
-            from IPython.display import HTML
-
-            self.handle.update(HTML(plots.safe_text(f"{self.run}: {words}")))
+        if self.is_live:
+            self.show(f"{self.run}: {words}")
 
     def close(self) -> None:
         if self.handle is not None:
-            from IPython.display import HTML
+            self._redraw("")
 
-            self.handle.update(HTML(""))
+    def _redraw(self, words: str) -> None:
+        from IPython.display import HTML, display
+
+        page = HTML(plots.safe_text(words))
+        if self.handle is None:
+            self.handle = display(page, display_id=True)
+        else:
+            self.handle.update(page)
