@@ -79,7 +79,7 @@ def picture(seeds: list[dict]):
     return plots.arms(rows, key="reward", ylabel="reward (max 13)", title=f"{len(seeds)} seeds of both")
 
 
-def main(seeds: int = 5) -> None:
+def main(seeds: int = 10) -> None:
     """Run the seeds, print a line for each, write the record and the figure."""
     profile = profiles.current("ci")
     profile.kernels = {}  # TRL's own trainer

@@ -159,7 +159,7 @@ def test_steps_on_trls_completions_are_trls_steps(recorded, setting):
 
 
 def test_the_record_is_within_noise():
-    """Five seeds of the notebook's loop, and of TRL's own trainer, at the settings of today."""
+    """Some seeds of the notebook's loop, and of TRL's own trainer, at the settings of today."""
     record = json.loads(hand_loop.RECORD.read_text(encoding="utf8"))
     assert record["profile"] == {**vars(profiles.current("ci")), "kernels": {}}, "python -m benchmarks.hand_loop"
     seeds = record["seeds"]
