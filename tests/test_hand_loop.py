@@ -36,7 +36,7 @@ def setting(small_policy):
     """(profile, policy, tokenizer, prompts): TRL's own trainer, prompts of two lengths so that some are padded."""
     profile, (policy, tokenizer, _) = survival.small_profile(), small_policy
     profile.kernels = {}
-    profile.grpo.update(max_steps=3, warmup_steps=0.4)  # rates of 0, a half and the whole
+    profile.grpo.update(max_steps=3, temperature=0.8, warmup_steps=0.4)  # rates of 0, a half and the whole
     mixed = [row for digits in (1, 3) for row in data.addition(num_train=16, num_held_out=0, digits=digits)[0]]
     return profile, policy, tokenizer, data.grpo_rows(mixed, system_prompt="Add.")
 

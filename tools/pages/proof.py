@@ -48,9 +48,9 @@ habit.
   {steps} steps its weights are those of TRL's own trainer, bit for bit, for each of the {loss_types} loss types,
   on-policy and off-policy, with a KL penalty and without: [tests/test_kernels_package_loss.py].
 - **The loop by hand.** The loop that notebook 06 writes out in plain torch has TRL's gradients on one scored batch, and
-  fed with TRL's completions it ends at TRL's weights: [tests/test_hand_loop.py]. Left to sample by itself it earns, over
-  the last {late} of {hand_steps} steps and {hand_seeds} seeds, {hand_off:+.2f} (95% interval {hand_low:+.2f} …
-  {hand_high:+.2f}) beside TRL's own trainer, of 13 at most: [benchmarks/hand_loop.py].
+  fed with TRL's completions it ends at TRL's weights: [tests/test_hand_loop.py]. Where it samples by itself, its reward
+  over the last {late} of {hand_steps} steps, at most 13, differs from that of TRL's own trainer by {hand_off:+.2f} (95%
+  interval {hand_low:+.2f} … {hand_high:+.2f}, {hand_seeds} seeds): [benchmarks/hand_loop.py].
 - **Parameters.** [parameters.md](parameters.md) holds the {parameters} settings of `GRPOConfig`: default and meaning as
   the pinned TRL tells them, and what its help leaves out, with the test that shows it.
 - **Errata.** [errata.md](errata.md) holds {errata} statements of the four documents that this course grew from, each
