@@ -89,6 +89,14 @@ def test_the_loop_is_about_forty_lines():
     assert max(len(text.splitlines()) for text in solved) <= 5
 
 
+def test_in_a_gpu_profile_unsloth_comes_before_what_it_patches():
+    """No import of the notebook names them; `models.prepare` stands before the first call that loads them."""
+    code = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
+    assert not [text for text in code if re.search(r"^\s*(from|import) (transformers|trl|peft)\b", text, re.MULTILINE)]
+    first = next(text for text in code if "load_task" in text or "warm_start" in text)
+    assert first.startswith("models.prepare(PROFILE)\n")
+
+
 # --- law --------------------------------------------------------------------------------------------------------------
 
 
