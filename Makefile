@@ -53,6 +53,7 @@ docs: .venv/ready-cpu
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py
 	$(OFFLINE) .venv/bin/python benchmarks/learning.py
+	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hand_loop
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.survival
 	$(OFFLINE) .venv/bin/python benchmarks/memory.py
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
