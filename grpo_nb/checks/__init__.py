@@ -11,7 +11,7 @@ gives None. `predict` asks for a guess before a cell computes.
 | `texts`         | `check_template`, …                        | prompts: the template, what is trained               |
 | `group_scores`  | `check_reward`, …                          | rewards, and advantages made of them                 |
 | `advantages`    | `check_choice`, `check_rewards_to_order`   | groups: which teaches most, rewards to order         |
-| `losses`        | `check_push`, `check_loss_type`, …         | the loss: push, type, KL, runs with another loss     |
+| `losses`        | `check_push`, `check_loss_type`, …         | the loss: the push on a token, its type, a KL        |
 | `loop`          | `check_mask`, `check_logps`, …             | the five blanks of the hand-written loop             |
 | `variants`      | `check_strict_mask`, …                     | other advantages and masks, the cheapest run         |
 | `batch_sizes`   | `check_dropped`, `check_batch_to_order`, … | batches: rows left out, a batch to order, weights    |
@@ -19,6 +19,7 @@ gives None. `predict` asks for a guess before a cell computes.
 | `adapters`      | `check_scaled`, `check_joined`, …          | LoRA: scaling, joining, telling a trained adapter    |
 | `linear_heads`  | `check_tokens_that_fit`, …                 | the loss head: what fits, a softmax in parts, pulls  |
 | `experiments`   | `check_noise`, `check_paired_error`, …     | the bench: noise, pairs, an arm to find              |
+| `runs`          | `check_clip_run`, `check_loss_run`, …      | runs with one setting changed: better, worse, noise  |
 | `interruptions` | `check_goes_on`, `check_seal`, …           | checkpoints: which is taken, what a seal holds       |
 """
 
@@ -32,7 +33,8 @@ from grpo_nb.checks.group_scores import check_advantages, check_completion_score
 from grpo_nb.checks.interruptions import check_goes_on, check_save_steps, check_seal
 from grpo_nb.checks.linear_heads import check_merged_entropy, check_pulls, check_tokens_that_fit
 from grpo_nb.checks.loop import check_logps, check_loss, check_mask, check_step, filled
-from grpo_nb.checks.losses import check_clip_run, check_kl_estimate, check_loss_run, check_loss_type, check_push
+from grpo_nb.checks.losses import check_kl_estimate, check_loss_type, check_push
 from grpo_nb.checks.predictions import predict
+from grpo_nb.checks.runs import check_clip_run, check_group_run, check_loss_run, check_reward_run, check_temperature_run
 from grpo_nb.checks.texts import check_completion_mask, check_faults, check_template
 from grpo_nb.checks.variants import check_cheapest, check_leave_one_out, check_strict_mask

@@ -1,6 +1,5 @@
-"""Exercises about the loss: where the clip stops a token, what a token weighs, a KL, and runs with other losses."""
+"""Exercises about the loss: where the clip stops a token, what a token weighs, a KL."""
 
-import functools
 import math
 
 from grpo_nb.checks.exercises import exercise, judge
@@ -23,11 +22,6 @@ SAMPLES = {  # policy and reference over four answers; tokens in tenths of the r
     "a policy that came near": ([0.4, 0.2, 0.3, 0.1], [5, 1, 3, 1]),
     "the reference itself": ([0.3, 0.3, 0.2, 0.2], [3, 3, 2, 2]),
 }
-RUNS = {  # arms of the bench; the first is what the others are compared with
-    "clip": [{"num_iterations": 4, "epsilon": epsilon} for epsilon in (0.2, 0.02)],
-    "loss": [{"loss_type": loss_type} for loss_type in ("dapo", "grpo", "dr_grpo")],
-}
-RECORDED = ("the recorded runs", ())
 
 
 @exercise
@@ -166,56 +160,3 @@ def check_kl_estimate(your_kl):
             "adds up where the mean is asked for": lambda p, ref: ((p - ref).exp() * kl_k1(p, ref)).sum(),
         },
     )
-
-
-@exercise
-def check_clip_run(your_verdict):
-    """Whether `your_verdict` says what was measured of a run with a tighter clip: better, worse or noise.
-
-    Args:
-        your_verdict: f() -> str.
-    See: notebook 01, exercise 1.3; `lab.experiment`.
-    """
-    return judge(
-        your_verdict,
-        [RECORDED],
-        right=lambda: _verdicts("clip")[0],
-        usual={"calls noise what is none: the interval does not hold 0": lambda: "noise"},
-    )
-
-
-@exercise
-def check_loss_run(your_verdicts):
-    """Whether `your_verdicts` say what was measured of grpo and dr_grpo against dapo: better, worse or noise.
-
-    Args:
-        your_verdicts: f() -> {"grpo": str, "dr_grpo": str}.
-    See: notebook 08, exercise 8.2; `lab.experiment`.
-    """
-    names = [arm["loss_type"] for arm in RUNS["loss"][1:]]
-    return judge(
-        your_verdicts,
-        [RECORDED],
-        right=lambda: dict(zip(names, _verdicts("loss"), strict=True)),
-        usual={
-            "looks at the means and not at the interval": lambda: dict(
-                zip(names, _verdicts("loss", by_mean=True), strict=True)
-            )
-        },
-    )
-
-
-def _verdicts(runs: str, *, by_mean: bool = False) -> list[str]:
-    """What the bench says of each run against the first one; by the mean alone, nothing is noise."""
-    return [
-        "noise" if is_noise and not by_mean else "better" if mean > 0 else "worse" for mean, is_noise in _measured(runs)
-    ]
-
-
-@functools.cache
-def _measured(runs: str) -> list[tuple[float, bool]]:
-    from grpo_nb import lab
-
-    result = lab.experiment(*RUNS[runs], seeds=(0, 1, 2))
-    found = [result.difference(number) for number in range(1, len(RUNS[runs]))]
-    return [(one.mean, one.is_noise) for one in found]
