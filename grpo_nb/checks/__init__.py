@@ -11,21 +11,22 @@ gives None. `predict` asks for a guess before a cell computes.
 | `texts`        | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
 | `group_scores` | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
 | `advantages`   | `check_choice`, `check_rewards_to_order`  | advantages: which group pushes most, rewards to order  |
-| `losses`       | `check_push`, `check_loss_type`,          | the loss: clip, weights, KL,                           |
-|                | `check_kl_estimate`, `check_clip_run`, `check_loss_run` | and runs that differ in it               |
-| `batch_sizes`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
+| `losses`       | `check_push`, `check_loss_type`, …        | the loss: clip, weights, KL, runs that differ in it    |
+| `batch_sizes`  | `check_dropped`, `check_factors`, …       | batches: rows left out, a batch to order, weights      |
+| `gpu_memory`   | `check_cache`, `check_largest_batch`, …   | memory: a cache, the largest batch, a leaner run       |
 | `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
-| `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
+| `linear_heads` | `check_tokens_that_fit`, …                | the loss head: what fits, a softmax in parts, pulls    |
 | `experiments`  | `check_noise`, `check_paired_error`, …    | runs: is a difference noise, and a gentler one         |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_merge
 from grpo_nb.checks.advantages import check_choice, check_rewards_to_order
-from grpo_nb.checks.batch_sizes import check_batch, check_factors
+from grpo_nb.checks.batch_sizes import check_batch_to_order, check_dropped, check_factors
 from grpo_nb.checks.chances import check_chance, check_signal
 from grpo_nb.checks.experiments import check_near_arm, check_noise, check_paired_error
+from grpo_nb.checks.gpu_memory import check_cache, check_largest_batch, check_leaner_run
 from grpo_nb.checks.group_scores import check_advantages, check_reward
-from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
+from grpo_nb.checks.linear_heads import check_merged_entropy, check_pulls, check_tokens_that_fit
 from grpo_nb.checks.losses import check_clip_run, check_kl_estimate, check_loss_run, check_loss_type, check_push
 from grpo_nb.checks.predictions import predict
 from grpo_nb.checks.texts import check_completion_mask, check_template
