@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import survival
-from grpo_nb import lab, profiles, rewards, train
+from grpo_nb import lab, models, profiles, rewards, train
 from grpo_nb.lab import arms, differences, records, training
 from grpo_nb.runs import tracking
 from tools import experiments
@@ -254,12 +254,23 @@ def test_an_arm_that_a_guard_ends_is_a_result(bench):
     assert "was stopped by a guard" in bench({"rewards": [always_one]}, seeds=(0,)).verdict, "from the disk too"
 
 
+def test_of_broken_weights_nothing_is_right(tiny):
+    policy, tokenizer = tiny
+    arm = read({})
+    broken = models.add_lora(policy, arm.profile)
+    next(parameter for parameter in broken.parameters() if parameter.requires_grad).data[0] = math.nan
+    found = training.measure(broken, tokenizer, arm, arm.rows[:3])
+    assert found["shares"]["sampled"] == [0.0] * 3 and found["other"]["kl"] == math.inf
+
+
 def test_names_of_the_readers_functions_are_text(bench):
     def odd(completions, **columns):
         return survival.variety(completions)
 
     odd.__name__ = "<script>alert(1)</script>"
-    page = bench({"rewards": [odd]}, seeds=(0,), max_steps=1)._repr_html_()
+    result = bench({"rewards": [odd]}, seeds=(0,), max_steps=2, num_iterations=2)
+    page = result._repr_html_()
+    assert result.outcomes[0].mean("tokens") > 0, "TRL logs them in steps that sample, every second one here"
     assert "<script>" not in page and "&lt;script&gt;" in page
 
 

@@ -36,10 +36,7 @@ GUIDED: dict[str, tuple[list[dict], dict]] = {
     "rewards": ([{}, {"rewards": FORMAT}, {"rewards": [rewards.check_answer]}], {}),
     "passes": ([{"num_iterations": n} for n in (1, 2, 4)], {}),
     "clipping": ([{}, {"epsilon": 0.02}], {}),
-    "a clip that never acts": (
-        [{"num_iterations": 4}, {"num_iterations": 4, "epsilon": 0.9, "epsilon_high": 10.0}],
-        {},
-    ),
+    "clipping, four passes": ([{"epsilon": 0.2}, {"epsilon": 0.02}], {"num_iterations": 4}),
     "rows and steps": (
         [{"num_train": n, "max_steps": s} for s in (30, 300) for n in (10, 500)],
         {"per_device_train_batch_size": 32},  # four prompts a step
