@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from grpo_nb import evaluate, plots
-from grpo_nb.explorers.panel import Number, Panel, drawn
+from grpo_nb.explorers.panel import Number, Panel
 
 SHOWN = 10  # tokens with a bar of their own
 FONT = "DejaVu Sans Mono"  # comes with matplotlib
@@ -30,7 +30,7 @@ class Shares:
     Attributes:
         scored: softmax(logits / temperature), [V]: what the log-probs of the loss are taken from.
         drawn: what `generate` samples from, [V].
-        rows: (text, scored, drawn, is_cut) of the likeliest tokens, and last of all others together.
+        rows: (text, scored, is_cut) of the likeliest tokens, and last of all others together.
         drawable: how many of the V tokens can still be drawn.
         moved: share of the probability that lies on other tokens in `drawn` than in `scored`, in [0, 1].
         entropy: of `scored` and of `drawn`, in nats.
@@ -70,7 +70,7 @@ def compute(
     scores = sampler_scores(logits.float(), context_ids, *settings)
     drawn, is_cut = scores.softmax(0), scores.isinf()
     scored = (logits.float() / temperature).softmax(0)
-    likeliest = torch.maximum(scored, drawn).argsort(descending=True, stable=True)[:SHOWN]
+    likeliest = torch.maximum(scored).argsort(descending=True, stable=True)[:SHOWN]
     likeliest = likeliest[scored[likeliest].argsort(descending=True, stable=True)].tolist()
     rows = [(label(i, token_texts[i]), float(scored[i]), float(drawn[i]), bool(is_cut[i])) for i in likeliest]
     others = torch.ones(len(scored), dtype=torch.bool)
@@ -126,16 +126,16 @@ def label(token: int, text: str) -> str:
     return whole if len(whole) <= LONGEST else whole[: LONGEST - 1] + "…"
 
 
-def figure(shares: Shares) -> Figure:
+def figure(shares: Shares, frame=plots.frame) -> Figure:
     """A pair of bars for each token, likeliest first, with both numbers beside it."""
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    axes = drawing.subplots()
+    drawing = frame(left=0.3)
+    (axes,) = drawing.axes
     places = range(len(shares.rows))
-    texts, scored, drawn, is_cut = zip(*shares.rows, strict=True)
+    texts, scored, is_cut = zip(*shares.rows, strict=True)
     hatched = {"color": plots.COLOURS["before"], "hatch": "////", "edgecolor": "white", "linewidth": 0}
     axes.barh([y - 0.2 for y in places], scored, 0.4, label="as the loss scores", **hatched)
-    axes.barh([y + 0.2 for y in places], drawn, 0.4, label="as sampled", color=plots.COLOURS["policy"])
-    for y, before, after, cut in zip(places, scored, drawn, is_cut, strict=True):
+    axes.barh([y + 0.2 for y in places], 0.4, label="as sampled", color=plots.COLOURS["policy"])
+    for y, before, after, cut in zip(places, scored, is_cut, strict=True):
         words = f"{before:.1%} → {'cut' if cut else f'{after:.1%}'}"
         axes.annotate(words, (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
     axes.set_yticks(places, texts, parse_math=False, family=FONT, fontsize=8)
@@ -145,14 +145,14 @@ def figure(shares: Shares) -> Figure:
     axes.set_xlim(0, 1.4 * longest)  # room for the numbers
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     plots.plain(axes, xlabel="probability")
-    drawing.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    plots.key(drawing, {"as the loss scores": axes.patches[0], "as sampled": axes.patches[len(places)]})
     return drawing
 
 
 def caption(shares: Shares) -> str:
     """How far the sampler is from the policy that is trained, in words."""
     before, after = shares.entropy
-    first = ", ".join(f"{text} {scored:.1%} → {drawn:.1%}" for text, scored, drawn, _ in shares.rows[:3])
+    first = ", ".join(f"{text} {scored:.1%} → {drawn:.1%}" for text, scored, _ in shares.rows[:3])
     return (
         f"{shares.drawable} of {len(shares.drawn)} tokens can be drawn; likeliest, as the loss scores → as sampled: "
         f"{first}. Entropy {before:.2f} → {after:.2f} nats. TRL's loss knows the temperature ({shares.temperature:g}) "
@@ -188,12 +188,11 @@ def explorer(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> Pa
         "min_p": Number(0.0, 0.0, 1.0, 0.01),
         "repetition_penalty": Number(1.0, 0.5, 2.0, 0.05),
     }
-    off = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
     presets = {
-        "TRL's defaults": off,
-        "Qwen3 with thinking: 0.6, 0.95, 20": {**off, "temperature": 0.6, "top_p": 0.95, "top_k": 20},
-        "more variety: temperature 1.5": {**off, "temperature": 1.5},
-        "1.5, held back by min-p 0.1": {**off, "temperature": 1.5, "min_p": 0.1},
-        "repetition penalty 1.3": {**off, "repetition_penalty": 1.3},
+        "TRL's defaults": {},
+        "Qwen3 with thinking: 0.6, 0.95, 20": {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
+        "more variety: temperature 1.5": {"temperature": 1.5},
+        "1.5, held back by min-p 0.1": {"temperature": 1.5, "min_p": 0.1},
+        "repetition penalty 1.3": {"repetition_penalty": 1.3},
     }
-    return Panel(drawn(partial(compute, logits, ids, token_texts), figure, caption), controls, presets)
+    return Panel((partial(compute, logits, ids, token_texts), figure, caption), controls, presets)

@@ -4,13 +4,22 @@ import base64
 import html
 import io
 import unicodedata
+from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
 from grpo_nb.plots.palette import OKABE_ITO
 
+DPI = 110
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LIVE = "grpo-nb-live"  # class of the HTML beneath controls
+STYLE = (  # an output of controls that has no element is their error: model not found
+    f"<style>.jp-OutputArea-child:has(> .jupyter-widgets):has(+ .jp-OutputArea-child .{LIVE}){{display:none}}"
+    f".jp-OutputArea-child:has(> .jupyter-widgets > *):has(+ .jp-OutputArea-child .{LIVE}){{display:flex}}</style>"
+)
 
-def png(figure: Figure, dpi: int = 110) -> str:
+
+def png(figure: Figure, dpi: int = DPI) -> str:
     """The figure as a PNG of at most 64 colours, in base64: a third of the bytes, and a notebook keeps many of them."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
@@ -41,6 +50,30 @@ def show(figure: Figure, alt: str) -> None:
     from IPython.display import HTML, display
 
     display(HTML(f'<img alt="{html.escape(alt)}" src="{png_data_uri(figure)}">'))
+
+
+def show_live(controls, view, words: Callable[[], str]) -> None:
+    """Display controls, and beneath them HTML that stays in the notebook when its kernel is gone.
+
+    A widget needs its kernel: in a notebook that is opened again, JupyterLab writes "Error displaying widget: model not
+    found" in its place, whatever else the output holds. So the HTML is an output of its own, kept up to date by its
+    display id, and a rule in it hides controls that are not there.
+
+    Args:
+        controls: an ipywidgets widget.
+        view: an `ipywidgets.HTML`: its value is displayed, and again whenever it changes.
+        words: gives what the HTML shows now, for a terminal.
+    """
+    from IPython.display import display
+
+    def page() -> dict:
+        return {"text/html": f'<div class="{LIVE}">{STYLE}{view.value}</div>', "text/plain": words()}
+
+    model = {"version_major": 2, "version_minor": 0, "model_id": controls.model_id}
+    display({WIDGET_VIEW: model, "text/plain": "(controls, where a kernel runs)"}, raw=True)
+    shown = display(page(), raw=True, display_id=True)
+    if shown:  # None where there is no kernel
+        view.observe(lambda _: shown.update(page(), raw=True), names="value")
 
 
 def safe_text(text: object, limit: int = 2000) -> str:
