@@ -186,6 +186,14 @@ def test_every_choice_draws(shown):
                 field.value = start
 
 
+def apart(drawing) -> None:
+    """The names along the bottom stand within the figure, none over another."""
+    boxes = [text.get_window_extent() for text in drawing.texts]
+    for i, box in enumerate(boxes):
+        assert box.x1 <= drawing.bbox.x1 and box.y0 >= 0, drawing.texts[i]
+        assert not any(box.overlaps(other) for other in boxes[:i]), drawing.texts[i]
+
+
 def moves(shown, count: int):
     """So many random changes of one control each, to its ends and in between; lines swap halves."""
     chance = random.Random(0)
@@ -211,8 +219,9 @@ def test_the_picture_is_that_of_a_new_figure(shown):
         elif "role=" in shown.view.value:
             continue
         compute, figure, _ = shown.layers
-        new = io.BytesIO()
-        figure(compute(**shown.values)).savefig(new, format="png", dpi=plots.DPI)
+        drawing, new = figure(compute(**shown.values)), io.BytesIO()
+        drawing.savefig(new, format="png", dpi=plots.DPI)
+        apart(drawing)
         ours, theirs = (
             Image.open(io.BytesIO(data)).convert("RGB")
             for data in (pixels_of(image_of(shown.view.value)), new.getvalue())

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import AutoLocator, PercentFormatter
 from torch import Tensor
 
 from grpo_nb import evaluate, plots
@@ -30,7 +30,7 @@ class Shares:
     Attributes:
         scored: softmax(logits / temperature), [V]: what the log-probs of the loss are taken from.
         drawn: what `generate` samples from, [V].
-        rows: (text, scored, is_cut) of the likeliest tokens, and last of all others together.
+        rows: (text, scored, drawn, is_cut) of the likeliest tokens, and last of all others together.
         drawable: how many of the V tokens can still be drawn.
         moved: share of the probability that lies on other tokens in `drawn` than in `scored`, in [0, 1].
         entropy: of `scored` and of `drawn`, in nats.
@@ -70,7 +70,7 @@ def compute(
     scores = sampler_scores(logits.float(), context_ids, *settings)
     drawn, is_cut = scores.softmax(0), scores.isinf()
     scored = (logits.float() / temperature).softmax(0)
-    likeliest = torch.maximum(scored).argsort(descending=True, stable=True)[:SHOWN]
+    likeliest = torch.maximum(scored, drawn).argsort(descending=True, stable=True)[:SHOWN]
     likeliest = likeliest[scored[likeliest].argsort(descending=True, stable=True)].tolist()
     rows = [(label(i, token_texts[i]), float(scored[i]), float(drawn[i]), bool(is_cut[i])) for i in likeliest]
     others = torch.ones(len(scored), dtype=torch.bool)
@@ -131,17 +131,17 @@ def figure(shares: Shares, frame=plots.frame) -> Figure:
     drawing = frame(left=0.3)
     (axes,) = drawing.axes
     places = range(len(shares.rows))
-    texts, scored, is_cut = zip(*shares.rows, strict=True)
+    texts, scored, drawn, is_cut = zip(*shares.rows, strict=True)
     hatched = {"color": plots.COLOURS["before"], "hatch": "////", "edgecolor": "white", "linewidth": 0}
     axes.barh([y - 0.2 for y in places], scored, 0.4, label="as the loss scores", **hatched)
-    axes.barh([y + 0.2 for y in places], 0.4, label="as sampled", color=plots.COLOURS["policy"])
-    for y, before, after, cut in zip(places, scored, is_cut, strict=True):
+    axes.barh([y + 0.2 for y in places], drawn, 0.4, label="as sampled", color=plots.COLOURS["policy"])
+    for y, before, after, cut in zip(places, scored, drawn, is_cut, strict=True):
         words = f"{before:.1%} → {'cut' if cut else f'{after:.1%}'}"
         axes.annotate(words, (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
     axes.set_yticks(places, texts, parse_math=False, family=FONT, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(places) - 0.4, -0.6)
     longest = max(*scored, *drawn)
-    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= longest])
+    axes.set_xticks([tick for tick in AutoLocator().tick_values(0, longest) if 0 <= tick <= longest])
     axes.set_xlim(0, 1.4 * longest)  # room for the numbers
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     plots.plain(axes, xlabel="probability")
@@ -152,7 +152,7 @@ def figure(shares: Shares, frame=plots.frame) -> Figure:
 def caption(shares: Shares) -> str:
     """How far the sampler is from the policy that is trained, in words."""
     before, after = shares.entropy
-    first = ", ".join(f"{text} {scored:.1%} → {drawn:.1%}" for text, scored, _ in shares.rows[:3])
+    first = ", ".join(f"{text} {scored:.1%} → {drawn:.1%}" for text, scored, drawn, _ in shares.rows[:3])
     return (
         f"{shares.drawable} of {len(shares.drawn)} tokens can be drawn; likeliest, as the loss scores → as sampled: "
         f"{first}. Entropy {before:.2f} → {after:.2f} nats. TRL's loss knows the temperature ({shares.temperature:g}) "

@@ -47,8 +47,8 @@ def key(figure: Figure, named: dict[str, Artist]) -> None:
             rows, left = [*rows, []], EDGE
         rows[-1].append((left / width, name))
         left += SAMPLE + LETTER * len(name) + GAP
-    for line, row in enumerate(reversed(rows)):
-        middle = (0.1 + LINE * line) / height
+    for line, row in enumerate(rows, start=1):
+        middle = (0.1 + LINE * (len(rows) - line)) / height
         for place, name in row:
             start, end = place, place + (SAMPLE - GAP / 2) / width
             if isinstance(artist := named[name], Line2D):
