@@ -34,7 +34,7 @@ notebooks: .venv/ready-$(STACK)
 links: .venv/ready-$(STACK)
 	.venv/bin/python -m tools.publish links
 
-# Write the pages of docs/ from what the tests show: refused settings, meanings of the parameters, errata.
+# Write the pages of docs/ from what the tests show: refused settings, meanings of the parameters, errata; and drawings.
 docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tools.pages.refusals
 	$(OFFLINE) .venv/bin/python -m tools.pages.parameters
@@ -42,6 +42,8 @@ docs: .venv/ready-cpu
 	$(OFFLINE) .venv/bin/python -m tools.pages.kernels
 	$(OFFLINE) .venv/bin/python -m tools.pages.proof
 	$(OFFLINE) .venv/bin/python -m tools.pages.survival
+	$(OFFLINE) .venv/bin/python -m tools.pages.exercises
+	$(OFFLINE) .venv/bin/python -m tools.pages.drawings
 
 bench: .venv/ready-$(STACK)
 	$(OFFLINE) .venv/bin/python benchmarks/rewards.py

@@ -1,98 +1,230 @@
-"""A right answer passes in whatever form it comes, a wrong one is told in words; solutions are in test_notebooks."""
+"""A right answer passes in whatever form it comes, a usual mistake is named, another gets a counterexample.
+
+The answers are in tests/test_checks_<topic>.py; hidden solutions are in test_notebooks.
+"""
 
 import math
+from decimal import Decimal
 from fractions import Fraction
 
+import check_answers
 import numpy as np
 import pytest
 import torch
 
-from grpo_nb import checks
-from grpo_nb.checks import exercises
+from grpo_nb.checks.exercises import exercise, judge, plain
 
-FORMS = [list, tuple, np.array, lambda numbers: torch.tensor(numbers, dtype=torch.float64)]
-
-
-def factors(rounds, accumulation, rescales):
-    shares = [n / sum(tokens) / (accumulation / len(tokens) if rescales else 1) for tokens in rounds for n in tokens]
-    return [sum(shares[i : i + accumulation]) for i in range(0, len(shares), accumulation)]
+EVERY = check_answers.every()
+each_exercise = pytest.mark.parametrize("answers", EVERY, ids=lambda answers: answers.check)
 
 
-def weights(lengths, loss_type, limit):
-    rows = len(lengths)
-    whole = {"bnpo": sum(lengths), "dr_grpo": rows * limit}
-    return [1 / whole.get(loss_type, rows * length) for length in lengths]
+# What learners write, check by check.
+def test_every_check_has_answers():
+    assert [answers.check for answers in EVERY] == list(dict.fromkeys(answers.check for answers in EVERY))
+    assert {answers.check for answers in EVERY} == set(check_answers.CHECKS)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_right_answers_pass_in_every_form(form):
-    assert checks.check_batch(lambda b, A, S, P, G, mu: form([b * S * P / G, b * A * P, mu * S / A]))
-    assert checks.check_factors(lambda *given: form(factors(*given)))
-    assert checks.check_token_weights(lambda *given: form(weights(*given)))
+@each_exercise
+def test_three_right_writings_pass(answers):
+    assert len(answers.right) >= 3
+    for yours in answers.right:
+        verdict, sentence = answers.said(yours)
+        assert verdict is True, sentence
 
 
-@pytest.mark.parametrize("form", [float, np.float32, torch.tensor])
-def test_one_number_passes_in_every_form(form):
-    def surrogate(ratio, advantage, epsilon, epsilon_high):
-        return form(-min(ratio * advantage, max(1 - epsilon, min(ratio, 1 + epsilon_high)) * advantage))
-
-    assert checks.check_surrogate(surrogate)
-
-
-def merged(first, second):
-    top = max(first[0], second[0])
-    return top, sum(total * math.exp(peak - top) for peak, total in (first, second) if total)
+@each_exercise
+def test_wrong_and_almost_right_answers_are_told(answers):
+    assert len(answers.wrong) >= 5
+    for what, (yours, words) in {**answers.wrong, "almost right": answers.almost}.items():
+        verdict, sentence = answers.said(yours)
+        assert verdict is False and words in sentence, f"{what}: {sentence}"
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_right_answers_about_the_head_pass_in_every_form(form):
-    assert checks.check_merged_sums(lambda first, second: form(merged(first, second)))
-    assert checks.check_direction(lambda weight, p, target: form((weight[target] - p @ weight).tolist()))
+@each_exercise
+def test_each_usual_mistake_is_told_from_the_right_answer_and_from_the_others(answers):
+    for mistake, wrong in answers.mistakes().items():
+        verdict, sentence = answers.said(wrong)
+        assert verdict is False and f"one who {mistake}. " in sentence, f"{mistake}: {sentence}"
+
+
+def endless():
+    while True:
+        yield 0.25
+
+
+NONSENSE = [
+    None,
+    "1.0",
+    b"1",
+    [None],
+    {"a": 1},
+    {1},
+    [[1.0, 2.0, 3.0]],
+    [[1], [2, 3]],
+    True,
+    [True],
+    math.nan,
+    [math.inf],
+]
+NONSENSE += [10**400, 1j, object(), torch.tensor([]), torch.empty(2, device="meta"), np.array(["a"]), print, [], ()]
+
+
+@each_exercise
+def test_nonsense_is_told_and_ends(answers):
+    for yours in NONSENSE:
+        verdict, sentence = answers.said(lambda *given, yours=yours, **named: yours)
+        assert verdict is False and "yours" in sentence and len(sentence) < 1500, sentence
+    assert answers.said(lambda *given, **named: endless())[0] is False
+    assert answers.said(3) == (False, "hand over the function itself, by its name, not a value (got 3).")
+
+
+@each_exercise
+def test_a_stub_is_not_attempted_and_an_error_of_the_learners_passes(answers):
+    def raising(error):
+        def yours(*given, **named):
+            raise error
+
+        return yours
+
+    assert answers.said(raising(NotImplementedError())) == (None, "not attempted.")
+    with pytest.raises(AttributeError, match="mine") as caught:
+        answers.said(raising(AttributeError("mine")))
+    assert caught.value.__notes__[0].startswith("(in the case: ")
+
+
+# The judge.
+def mean(rewards, num_generations):
+    return rewards.view(-1, num_generations).mean(1)
+
+
+CASES = [
+    ("one group", (torch.tensor([0.0, 1.0]), 2)),
+    ("two groups", (torch.tensor([0.0, 1.0, 2.0, 3.0]), 2)),
+]
 
 
 @pytest.mark.parametrize(
-    ("check", "yours", "words"),
+    "form", [list, tuple, torch.Tensor.numpy, torch.Tensor.half, torch.Tensor.requires_grad_, iter]
+)
+def test_every_form_is_read(form):
+    assert judge(lambda *given: form(mean(*given)), CASES, right=mean) == (True, "all 2 cases fit.")
+
+
+@pytest.mark.parametrize("one", [0.5, [0.5], (Fraction(1, 2),), np.array(0.5), torch.tensor([0.5]), Decimal("0.5")])
+def test_one_number_is_read(one):
+    assert judge(lambda: one, [("one", ())], right=lambda: 0.5)[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "verdict"),
     [
-        (checks.check_merged_sums, lambda a, b: (max(a[0], b[0]), a[1] + b[1]), "the larger first"),
-        (
-            checks.check_merged_sums,
-            lambda a, b: (max(a[0], b[0]), a[1] * math.exp(a[0]) + b[1] * math.exp(b[0])),
-            "the larger first",
-        ),
-        (
-            checks.check_merged_sums,
-            lambda a, b: (max(a[0], b[0]), math.exp(-max(a[0], b[0])) * sum(s * math.exp(t) for t, s in (a, b))),
-            "must not overflow",
-        ),
-        (
-            checks.check_merged_sums,
-            lambda a, b: (max(a[0], b[0]), sum(s * torch.tensor(t - max(a[0], b[0])).exp() for t, s in (a, b))),
-            "nothing twice",
-        ),
-        (checks.check_direction, lambda weight, p, target: p @ weight - weight[target], "two words"),
-        (checks.check_direction, lambda weight, p, target: (1 - p[target]) * weight[target], "two words"),
-        (
-            checks.check_direction,  # among the others, but divided by nothing
-            lambda weight, p, target: weight[target] - p @ weight / (1 - p[target]) * (1 - p[target]),
-            "certain already",
-        ),
-        (checks.check_direction, lambda weight, p, target: torch.zeros(2), "two words"),
-        (checks.check_direction, lambda weight, p, target: (weight[target] - p @ weight)[:2], "H = 3"),
+        (torch.float64, 1e-5, False),
+        (torch.float32, 1e-5, True),
+        (torch.float32, 1e-4, False),
+        (torch.float16, 2e-3, True),
+        (torch.bfloat16, 1e-2, True),
+        (torch.bfloat16, 5e-2, False),
     ],
 )
-def test_wrong_answers_about_the_head_are_told(check, yours, words, capsys):
-    assert check(yours) is False
-    assert words in capsys.readouterr().out
+def test_tolerance_goes_by_dtype(dtype, off, verdict):
+    assert judge(lambda: torch.tensor(0.5 + off, dtype=dtype), [("a", ())], right=lambda: 0.5)[0] is verdict
 
 
-@pytest.mark.parametrize("yours", [None, "1.0", [None], {"a": 1}, [[1.0, 2.0]], True, [True]])
-def test_no_numbers_are_told_so(yours, capsys):
-    numeric = [checks.check_factors, checks.check_token_weights, checks.check_batch, checks.check_surrogate]
-    for check in [*numeric, checks.check_merged_sums, checks.check_direction]:
-        assert check(lambda *given: yours) is False
-        assert "yours: " in capsys.readouterr().out
+def test_a_column_is_no_row():
+    verdict, sentence = judge(lambda *given: mean(*given)[:, None], CASES, right=mean)
+    assert not verdict and sentence.startswith("one group, rewards = [0, 1], num_generations = 2: must give")
+    assert sentence.endswith("[0.5], of shape [1] (yours: [[0.5]], of shape [1, 1]).")
 
 
-@pytest.mark.parametrize("yours", [0.5, [Fraction(1, 2)], np.array([0.5])])
-def test_numbers_are_read(yours):
-    assert exercises.numbers_of(yours) == [0.5]
+def test_a_mistake_is_named_only_if_it_explains_every_case():
+    usual = {"takes the mean over the batch": lambda rewards, G: rewards.mean().repeat(len(rewards) // G)}
+    named = judge(lambda rewards, G: [float(rewards.mean())] * (len(rewards) // G), CASES, right=mean, usual=usual)
+    other = judge(
+        lambda rewards, G: [rewards.mean()] if G == len(rewards) else [1.5, 1], CASES, right=mean, usual=usual
+    )
+    assert named[1].startswith("two groups: your numbers are those of one who takes the mean over the batch. With")
+    assert named[1].endswith("num_generations = 2 it must give [0.5, 2.5] (yours: [1.5, 1.5]).")
+    assert "two groups" in other[1] and "one who" not in other[1]
+
+
+def test_a_later_case_that_raises_hides_no_verdict():
+    def yours(rewards, num_generations):
+        return [0] if len(rewards) == 2 else rewards.nothing
+
+    assert "one group" in judge(yours, CASES, right=mean, usual={"is": mean})[1]
+
+
+def test_a_learner_who_prints_reads_each_line_once(capsys):
+    def yours(rewards, num_generations):
+        print(len(rewards))
+        return [0.0]
+
+    wrong = {"sums up": lambda rewards, G: [rewards.sum()], "gives 0": lambda rewards, G: [0]}
+    assert "one who gives 0" in judge(yours, CASES, right=mean, usual=wrong)[1]
+    assert capsys.readouterr().out == "2\n"
+
+
+def test_arguments_are_copies_and_may_have_to_be_kept():
+    def in_place(rewards, num_generations):
+        return mean(rewards.mul_(1), num_generations)
+
+    def doubling(rewards, num_generations):
+        right = mean(rewards, num_generations)
+        rewards *= 2
+        return right
+
+    for _ in range(2):
+        assert judge(doubling, CASES, right=mean)[0]
+    assert judge(in_place, CASES, right=mean, keeps=True)[0]
+    assert "must leave its arguments as they were" in judge(doubling, CASES, right=mean, keeps=True)[1]
+
+
+def test_numbers_that_look_alike_get_more_digits():
+    assert judge(lambda: 0.12345678, [("a", ())], right=lambda: 0.12345)[1] == "a: must give 0.12345 (yours: 0.123457)."
+
+
+def test_a_division_by_zero_is_an_answer():
+    sentence = judge(lambda: 1 / 0, [("a", ())], right=lambda: 0.0, usual={"divides by nothing": lambda: 2 / 0})[1]
+    assert "one who divides by nothing. It must give 0 (yours raises ZeroDivisionError: division by zero)" in sentence
+
+
+@pytest.mark.parametrize(
+    ("right", "yours", "verdict"),
+    [
+        (1, True, True),  # of a mask
+        (1.0, True, False),
+        (True, np.bool_(True), True),
+        (True, torch.tensor(1), True),
+        (False, None, False),
+        (None, None, True),
+        (None, 0.0, False),
+        (math.nan, math.nan, True),
+        (-math.inf, -math.inf, True),
+        (-math.inf, -1e300, False),
+        ("group", np.str_("group"), True),
+        ({"kl": 0.5}, {"kl": torch.tensor(0.5)}, True),
+        ({"kl": 0.5}, {"loss": 0.5}, False),
+        ([1, [2.0]], (1, torch.tensor([2])), True),
+    ],
+)
+def test_what_equals_what(right, yours, verdict):
+    assert judge(lambda: yours, [("a", ())], right=lambda: right)[0] is verdict
+
+
+def test_a_list_in_itself_ends():
+    knot = []
+    knot.append(knot)
+    assert judge(lambda: knot, [("a", ())], right=lambda: [1.0])[0] is False
+    assert plain(range(10**9))[-1] == 4095
+
+
+def test_the_sentence_follows_the_checks_name(capsys):
+    @exercise
+    def check_half(your_half):
+        return judge(your_half, [("one", (1,))], right=lambda x: x / 2)
+
+    assert check_half(lambda x: x / 2) is True and check_half(lambda x: x) is False
+    assert capsys.readouterr().out.splitlines() == [
+        "check_half: all 1 cases fit.",
+        "check_half: one, x = 1: must give 0.5 (yours: 1).",
+    ]

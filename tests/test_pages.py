@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tools.pages import kernels, proof, survival
+from tools.pages import exercises, kernels, proof, survival
 
 ROOT = proof.ROOT
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -15,11 +15,12 @@ WRITTEN = [*sorted(ROOT.glob("*.md")), *DOCS]
 @pytest.mark.parametrize(
     ("path", "fresh"),
     [
+        (exercises.PAGE, exercises.page),
         (kernels.PAGE, lambda: kernels.page(*kernels.records())),
         (proof.PAGE, lambda: proof.page(proof.records())),
         (survival.PAGE, lambda: survival.page(survival.record())),
     ],
-    ids=["kernels", "proof", "survival"],
+    ids=["exercises", "kernels", "proof", "survival"],
 )
 def test_a_page_is_fresh(path, fresh):
     assert path.read_text(encoding="utf8") == fresh(), "run make docs"

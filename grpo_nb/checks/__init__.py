@@ -1,10 +1,12 @@
-"""A learner's function against ours, in words on stdout: True if every case fits, False with the first that does not.
+"""A learner's function against ours, in words on stdout: True if every case fits, else False and what is wrong.
 
-A stub that still raises NotImplementedError gives None.
+A usual mistake is named, any other gets the first case that does not fit. A stub that still raises NotImplementedError
+gives None. `predict` asks for a guess before a cell computes.
 
 | file           | functions                                 | the exercise is about                                  |
 |----------------|-------------------------------------------|--------------------------------------------------------|
-| `exercises`    | (the decorator of the others)             | a stub that raises NotImplementedError: not attempted  |
+| `exercises`    | (what the others are made of)             | judging: the cases, the right answer, usual mistakes   |
+| `predictions`  | `predict`                                 | a guess, typed or picked, then compared                |
 | `chances`      | `check_chance`, `check_signal`            | chance: a hit, a group that teaches                    |
 | `texts`        | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
 | `group_scores` | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
@@ -20,4 +22,5 @@ from grpo_nb.checks.chances import check_chance, check_signal
 from grpo_nb.checks.group_scores import check_advantages, check_reward
 from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
 from grpo_nb.checks.losses import check_surrogate, check_token_weights
+from grpo_nb.checks.predictions import predict
 from grpo_nb.checks.texts import check_completion_mask, check_template

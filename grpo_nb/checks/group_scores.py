@@ -1,7 +1,8 @@
 """Exercises about rewards, and about advantages made of them."""
 
-from grpo_nb import templates
-from grpo_nb.checks.exercises import exercise
+from grpo_nb import advantages, templates
+from grpo_nb.checks.exercises import exercise, judge
+from grpo_nb.rewards import parsing
 
 
 @exercise
@@ -10,46 +11,77 @@ def check_reward(your_reward):
 
     Args:
         your_reward: f(completions, answer, **kwargs) -> list of scores, one per completion.
-    See: notebook 04, exercise 4.1.
 
     >>> def stub(completions, answer, **kwargs):
     ...     raise NotImplementedError
     >>> check_reward(stub)
     check_reward: not attempted.
     >>> check_reward(lambda completions, answer, **kwargs: [1.0] * len(completions))
-    check_reward: 2.1 for 2, near but not right, must score 0.0 (yours: 1.0).
+    check_reward: near but not right, completions = ['1+1=2<end_working_out><SOLUTION>2.1</SOLUTION>'], answer = ['2']:
+    must give [0] (yours: [1]).
     False
     """
-    names, completions, answers, expected = zip(*_reward_cases(), strict=True)
-    messages = [[{"role": "assistant", "content": text}] for text in completions]
-    columns = {"answer": list(answers), "prompts": [""] * len(names), "completion_ids": [[0]] * len(names)}
-    for batch in (list(completions), messages):
-        yours = your_reward(completions=batch, trainer_state=None, **columns)
-        if not isinstance(yours, list) or len(yours) != len(names):
-            return False, f"{len(names)} completions must give a list of {len(names)} scores (yours: {yours!r})."
-        for name, score, right in zip(names, yours, expected, strict=True):
-            if score != right:
-                kind = " (given as messages)" if batch is messages else ""
-                return False, f"{name}{kind}, must score {right} (yours: {score!r})."
-    return True, f"all {len(names)} cases fit, as text and as messages."
-
-
-def _reward_cases() -> list[tuple[str, str, str, float | None]]:
-    """(what it is, completion, true answer, score), worked out by hand."""
     block = f"1+1=2{templates.REASONING_END}{templates.SOLUTION_START}{{}}{templates.SOLUTION_END}".format
-    return [
-        ("2 for 2", block("2"), "2", 1.0),
-        ("2.0 for 2, equal in value", block("2.0"), "2", 1.0),
-        ("1,000 for 1000, equal in value", block("1,000"), "1000", 1.0),
-        ("2.1 for 2, near but not right", block("2.1"), "2", 0.0),
-        ("-2 for 2", block("-2"), "2", 0.0),
-        ("0 for 0", block("0"), "0", 1.0),
-        ("a solution that is no number", block("two"), "2", 0.0),
-        ("a right number without the format", "2", "2", 0.0),
-        ("a right number with junk after it", block("2") + " or 3", "2", 0.0),
-        ("an empty completion", "", "2", 0.0),
-        ("a true answer that is no number", block("blue"), "blue", None),
+    texts = [
+        ("2 for 2", block("2"), "2"),
+        ("2.0 for 2, equal in value", block("2.0"), "2"),
+        ("1,000 for 1000, equal in value", block("1,000"), "1000"),
+        ("near but not right", block("2.1"), "2"),
+        ("-2 for 2", block("-2"), "2"),
+        ("0 for 0", block("0"), "0"),
+        ("a solution that is no number", block("two"), "2"),
+        ("a right number without the format", "2", "2"),
+        ("a right number with junk after it", block("2") + " or 3", "2"),
+        ("an empty completion", "", "2"),
+        ("a true answer that is no number", block("blue"), "blue"),
     ]
+    cases = [(name, ([text], [truth])) for name, text, truth in texts]
+    _, completions, answers = map(list, zip(*texts, strict=True))
+    messages = [[{"role": "assistant", "content": text}] for text in completions]
+    cases += [("all of them together", (completions, answers)), ("all of them, as messages", (messages, answers))]
+    usual = {
+        "compares texts, not values": _verifier(lambda said, truth: said == truth),
+        "finds the truth somewhere in the solution": _verifier(lambda said, truth: truth in said),
+        "forgets the sign": _verifier(lambda said, truth: said.strip("-") == truth),
+        "lets a near miss pass": _verifier(lambda said, truth: _is_near(said, truth)),
+        "takes a completion without the format": _verifier(solution=lambda text: parsing.solution(text) or text),
+        "scores 0 where the truth is no number, and not None": _verifier(unknown=0.0),
+        "gives None for a wrong answer": _verifier(wrong=None),
+        "takes a wrong answer for −1": _verifier(wrong=-1.0),
+        "gives one score for the whole batch": lambda completions, answer, **kwargs: (
+            _verifier()(completions, answer)[0] if len(completions) == 1 else 1.0
+        ),
+    }
+
+    def call(function, completions, answer):
+        others = {"prompts": [""] * len(answer), "completion_ids": [[0]] * len(answer), "trainer_state": None}
+        return function(completions=completions, answer=answer, **others)
+
+    return judge(your_reward, cases, right=_verifier(), usual=usual, call=call)
+
+
+def _is_equal(said: str, truth: str) -> bool:
+    number = parsing.number(said)
+    return number is not None and parsing.same_number(number, parsing.number(truth))
+
+
+def _is_near(said: str, truth: str) -> bool:
+    number = parsing.number(said)
+    return number is not None and abs(number - parsing.number(truth)) < 1
+
+
+def _verifier(
+    is_right=_is_equal, *, solution=parsing.solution, wrong: float | None = 0.0, unknown: float | None = None
+):
+    """A verifier, of which one part may be off."""
+
+    def score(completion, truth: str) -> float | None:
+        said = solution(parsing.text(completion))
+        if parsing.number(truth) is None:
+            return unknown
+        return 1.0 if said is not None and is_right(said, truth) else wrong
+
+    return lambda completions, answer, **kwargs: [score(*pair) for pair in zip(completions, answer, strict=True)]
 
 
 @exercise
@@ -58,23 +90,64 @@ def check_advantages(your_advantages):
 
     Args:
         your_advantages: f(rewards [N], num_generations) -> advantages [N].
-    See: notebook 06, exercise 6.1.
+    See: `advantages.group_advantages`.
+
+    >>> check_advantages(lambda rewards, num_generations: (rewards - rewards.mean()) / (rewards.std() + 1e-4))
+    check_advantages: two groups of two on different levels: your numbers are those of one who takes mean and
+    deviation over the batch. With rewards = [0, 2, 100, 98], num_generations = 2 it must give [-0.7071, 0.7071,
+    0.7071, -0.7071] (yours: [-0.8835, -0.8482, 0.8835, 0.8482]).
+    False
     """
     import torch
 
-    half, root = 0.5 / (0.5 + 1e-4), 1 / (2**0.5 + 1e-4)  # deviations from the mean over (std + 1e-4), by hand
     cases = [
-        ("one group, one hit in four", [0, 0, 1, 0], 4, [-half / 2, -half / 2, 1.5 * half, -half / 2]),
-        ("two groups of two on different levels", [0, 2, 100, 98], 2, [-root, root, root, -root]),
-        ("a dead group beside a live one", [3, 3, 0, 2], 2, [0, 0, -root, root]),
+        ("one group, one hit in four", (torch.tensor([0.0, 0, 1, 0]), 4)),
+        ("two groups of two on different levels", (torch.tensor([0.0, 2, 100, 98]), 2)),
+        ("a dead group beside a live one", (torch.tensor([3.0, 3, 0, 2]), 2)),
+        ("two groups of three", (torch.tensor([0.0, 0.25, 1, 2, 3, 2]), 3)),
     ]
-    for name, given, size, expected in cases:
-        yours = your_advantages(torch.tensor(given, dtype=torch.float32), size)
-        if not isinstance(yours, torch.Tensor) or tuple(yours.shape) != (len(given),):
-            return False, f"{name}: a flat tensor of {len(given)} advantages must come back (yours: {yours!r:.80})."
-        if not torch.allclose(yours, torch.tensor(expected, dtype=yours.dtype), atol=1e-4):
-            return (
-                False,
-                f"{name}, rewards {given}: must give {[round(e, 3) for e in expected]} (yours: {yours.tolist()}).",
-            )
-    return True, f"all {len(cases)} cases fit."
+
+    def variant(mean="group", spread="group", *, tiny=1e-4, groups=lambda rewards, G: rewards.view(-1, G), **std):
+        """The advantages with one thing off."""
+
+        def compute(rewards, num_generations):
+            rows = groups(rewards, num_generations)
+            dims = {"group": {"dim": 1, "keepdim": True}, "across": {"dim": 0, "keepdim": True}, "batch": {}}
+            distance = rows - (rows.mean(**dims[mean]) if mean else 0)
+            return (distance / (rows.std(**dims[spread], **std) + tiny if spread else 1)).flatten()
+
+        return compute
+
+    def within_the_root(rewards, num_generations):
+        rows = rewards.view(-1, num_generations)
+        return ((rows - rows.mean(1, keepdim=True)) / (rows.var(1, keepdim=True) + 1e-4).sqrt()).flatten()
+
+    def by_variance(rewards, num_generations):
+        rows = rewards.view(-1, num_generations)
+        return ((rows - rows.mean(1, keepdim=True)) / (rows.var(1, keepdim=True) + 1e-4)).flatten()
+
+    def column(rewards, num_generations):
+        each = rewards.view(-1, num_generations).mean(1).repeat_interleave(num_generations)
+        spread = rewards.view(-1, num_generations).std(1).repeat_interleave(num_generations)
+        return (rewards - each[:, None]) / (spread[:, None] + 1e-4)
+
+    usual = {
+        "divides by the deviation over G instead of G − 1": variant(unbiased=False),
+        "takes mean and deviation over the batch": variant("batch", "batch"),
+        "takes the mean over the batch": variant("batch"),
+        "takes the mean along the wrong axis, across the groups": variant("across"),
+        "takes the deviation over the batch": variant(spread="batch"),
+        "takes mean and deviation along the wrong axis, across the groups": variant("across", "across"),
+        "takes every P-th completion for a group": variant(groups=lambda rewards, G: rewards.view(G, -1).T),
+        "does not divide by the deviation": variant(spread=None),
+        "does not subtract the mean": variant(mean=None),
+        "divides by the variance": by_variance,
+        "adds 10⁻⁴ to the variance, before the root": within_the_root,
+        "adds no 10⁻⁴ to the deviation": variant(tiny=0.0),
+        "lets a column [N, 1] meet a row [N]: every reward meets every group's mean": column,
+    }
+
+    def right(rewards, num_generations):
+        return advantages.group_advantages(rewards.view(-1, num_generations)).flatten()
+
+    return judge(your_advantages, cases, right=right, usual=usual)

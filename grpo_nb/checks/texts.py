@@ -1,7 +1,7 @@
 """Exercises about prompts: the template, the mask of what is trained."""
 
 from grpo_nb import models, templates
-from grpo_nb.checks.exercises import exercise
+from grpo_nb.checks.exercises import exercise, judge
 
 
 @exercise
@@ -10,31 +10,53 @@ def check_template(your_template_text):
 
     Args:
         your_template_text: f(messages, add_generation_prompt=False) -> str, with EOS `models.END_OF_TURN`.
-    See: notebook 02, exercise 2.1.
 
     >>> check_template(lambda messages, add_generation_prompt=False: "".join(turn["content"] for turn in messages))
-    check_template: one question with its own system turn must give 'Add.<|im_end|>1+1?' (yours: 'Add.1+1?').
+    check_template: one question with its own system turn, add_generation_prompt = False: must give
+    'Add.<|im_end|>1+1?' (yours: 'Add.1+1?').
     False
     """
     from jinja2 import Template
 
-    ours = Template(templates.chat_template())
-    system, user = templates.prompt_messages("1+1?", "Add.")
+    ours, (system, user) = Template(templates.chat_template()), templates.prompt_messages("1+1?", "Add.")
     answer = {"role": "assistant", "content": templates.worked_answer("1+1=2", "2")}
     cases = [
-        ("one question with its own system turn", [system, user], False),
-        ("the same with the generation prompt", [system, user], True),
-        ("question and answer", [system, user, answer], False),
-        ("a question without a system turn", [user], True),
-        ("two questions, the second to be answered", [system, user, answer, user], True),
-        ("two questions and answers without a system turn", [user, answer, user, answer], False),
+        ("one question with its own system turn", ([system, user], False)),
+        ("the same with the generation prompt", ([system, user], True)),
+        ("question and answer", ([system, user, answer], False)),
+        ("a question without a system turn", ([user], True)),
+        ("two questions, the second to be answered", ([system, user, answer, user], True)),
+        ("two questions and answers without a system turn", ([user, answer, user, answer], False)),
     ]
-    for name, messages, is_to_answer in cases:
-        right = ours.render(messages=messages, eos_token=models.END_OF_TURN, add_generation_prompt=is_to_answer)
-        yours = your_template_text([dict(turn) for turn in messages], add_generation_prompt=is_to_answer)
-        if yours != right:
-            return False, f"{name} must give {right!r} (yours: {yours!r})."
-    return True, f"all {len(cases)} conversations fit."
+
+    def right(messages, add_generation_prompt):
+        return ours.render(messages=messages, eos_token=models.END_OF_TURN, add_generation_prompt=add_generation_prompt)
+
+    usual = {
+        "ends the user's turn with EOS, too": _template(ended=("system", "user", "assistant")),
+        "ends no turn with EOS": _template(ended=()),
+        "ends the assistant's turn only with EOS": _template(ended=("assistant",)),
+        "ends the system turn only with EOS": _template(ended=("system",)),
+        "leaves out the default system turn": _template(default=None),
+        "puts the default system turn before one that is there": _template(default="always"),
+        "adds the generation prompt to every text": _template(opens="always"),
+        "adds no generation prompt": _template(opens=None),
+    }
+    return judge(your_template_text, cases, right=right, usual=usual)
+
+
+def _template(*, ended: tuple = ("system", "assistant"), default: str | None = "missing", opens: str | None = "asked"):
+    """A template in plain Python, with one thing off: whose turns EOS ends, when there is a default, an opening."""
+
+    def render(messages, add_generation_prompt):
+        turns = [({"role": "system", "content": templates.SYSTEM_PROMPT}), *messages]
+        has_default = default == "always" or (default == "missing" and messages[0]["role"] != "system")
+        text = "".join(
+            turn["content"] + models.END_OF_TURN * (turn["role"] in ended) for turn in turns[not has_default :]
+        )
+        return text + templates.REASONING_START * (opens == "always" or (opens == "asked" and add_generation_prompt))
+
+    return render
 
 
 @exercise
@@ -43,22 +65,47 @@ def check_completion_mask(your_completion_mask):
 
     Args:
         your_completion_mask: f(prompt_ids, full_ids) -> list of 0 and 1, one for each full id.
-    See: notebook 02, exercise 2.2; TRL's `common_prefix_length`.
+    See: TRL's `common_prefix_length`.
 
-    >>> check_completion_mask(lambda prompt_ids, full_ids: [])
-    check_completion_mask: a prompt of two, a completion of three tokens must give [0, 0, 1, 1, 1] (yours: []).
+    >>> check_completion_mask(lambda prompt_ids, full_ids: [1] * len(full_ids))
+    check_completion_mask: a prompt of two, a completion of three tokens: your numbers are those of one who
+    counts the prompt's tokens, too. With prompt_ids = [5, 6], full_ids = [5, 6, 7, 8, 9] it must give [0, 0, 1,
+    1, 1] (yours: [1, 1, 1, 1, 1]).
     False
     """
     cases = [
-        ("a prompt of two, a completion of three tokens", [5, 6], [5, 6, 7, 8, 9], [0, 0, 1, 1, 1]),
-        ("an empty completion", [5, 6], [5, 6], [0, 0]),
-        ("an empty prompt", [], [7, 8], [1, 1]),
-        ("a completion that repeats the prompt", [5, 6], [5, 6, 5, 6], [0, 0, 1, 1]),
-        ("a prompt whose last token merged with the completion", [5, 6, 7], [5, 6, 78, 9], [0, 0, 1, 1]),
-        ("a prompt that merged, then equals the completion by chance", [5, 6, 9], [5, 67, 9, 9], [0, 1, 1, 1]),
+        ("a prompt of two, a completion of three tokens", ([5, 6], [5, 6, 7, 8, 9])),
+        ("an empty completion", ([5, 6], [5, 6])),
+        ("an empty prompt", ([], [7, 8])),
+        ("a completion that repeats the prompt", ([5, 6], [5, 6, 5, 6])),
+        ("a prompt whose last token merged with the completion", ([5, 6, 7], [5, 6, 78, 9])),
+        ("a prompt that merged, then equals the completion by chance", ([5, 6, 9], [5, 67, 9, 9])),
     ]
-    for name, prompt_ids, full_ids, right in cases:
-        yours = your_completion_mask(list(prompt_ids), list(full_ids))
-        if not isinstance(yours, list) or [int(x) for x in yours] != right:
-            return False, f"{name} must give {right} (yours: {yours!r})."
-    return True, f"all {len(cases)} cases fit."
+
+    def right(prompt_ids, full_ids):
+        same = 0
+        while same < min(len(prompt_ids), len(full_ids)) and prompt_ids[same] == full_ids[same]:
+            same += 1
+        return [0] * same + [1] * (len(full_ids) - same)
+
+    def one_by_one(prompt_ids, full_ids):
+        padded = [*prompt_ids, *[None] * len(full_ids)]
+        return [int(mine != full) for mine, full in zip(padded, full_ids, strict=False)]
+
+    usual = {
+        "counts the prompt's tokens, too": lambda prompt_ids, full_ids: [1] * len(full_ids),
+        "trusts the prompt's length, though tokens may have merged": lambda prompt_ids, full_ids: (
+            [0] * len(prompt_ids) + [1] * (len(full_ids) - len(prompt_ids))
+        ),
+        "compares every place by itself, also after the first difference": one_by_one,
+        "has 1 for the prompt and 0 for the completion": lambda prompt_ids, full_ids: [
+            1 - x for x in right(prompt_ids, full_ids)
+        ],
+        "starts one token too early": lambda prompt_ids, full_ids: (right(prompt_ids, full_ids) + [1])[1:],
+        "starts one token too late": lambda prompt_ids, full_ids: ([0] + right(prompt_ids, full_ids))[:-1],
+        "leaves out the last token, EOS, which is trained on": lambda prompt_ids, full_ids: (
+            right(prompt_ids, full_ids)[:-1] + [0]
+        ),
+        "gives the completion's part alone": lambda prompt_ids, full_ids: [x for x in right(prompt_ids, full_ids) if x],
+    }
+    return judge(your_completion_mask, cases, right=right, usual=usual)

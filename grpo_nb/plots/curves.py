@@ -2,13 +2,19 @@
 
 from matplotlib.figure import Figure
 
+from grpo_nb.plots import series
 from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, plain
-
-LINE = 12  # points that a name takes
 
 
 def curve(
-    rows: list[dict], keys: tuple[str, ...] = ("reward",), *, smooth: int = 5, title: str = "", ylabel: str = ""
+    rows: list[dict],
+    keys: tuple[str, ...] = ("reward",),
+    *,
+    smooth: int = 5,
+    title: str = "",
+    ylabel: str = "",
+    log: str = "",
+    levels: dict[str, float] | None = None,
 ) -> Figure:
     """Logged metrics against the training step: every step as a dot, the running mean as a line.
 
@@ -18,36 +24,25 @@ def curve(
         rows: lines of a run's metrics.jsonl; rows without a key are passed over.
         keys: metric names as TRL logs them, at most four.
         smooth: steps in the trailing mean.
+        log, levels: as in `lines`.
     """
     figure = Figure(figsize=WIDE, layout="constrained")
     axes, ends = figure.subplots(), []
     others = iter([COLOURS["policy"], COLOURS["before"], COLOURS["reference"], COLOURS["warning"]])
     for key, marker in zip(keys, "osD^", strict=False):
         colour = COLOURS.get(key) or next(others)
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        points = series.points(rows, key)
         if not points:
             continue
         steps, values = zip(*points, strict=True)
         span, size, alpha = (1, 5, 1.0) if key.startswith("eval_") else (smooth, 3, 0.35)
-        parts = [values[max(0, i + 1 - span) : i + 1] for i in range(len(values))]
-        means = [sum(part) / len(part) for part in parts]
+        means = series.trailing(values, span)
         axes.plot(steps, values, marker, color=colour, markersize=size, alpha=alpha)
         axes.plot(steps, means, color=colour, linewidth=2)
         ends.append(((steps[-1], means[-1]), key, colour))
-    _label(axes, ends)
+    series.finish(axes, ends, log=log, levels=levels if ends else None)
     plain(axes, xlabel="optimizer step", ylabel=ylabel or (keys[0] if len(keys) == 1 else ""), title=title)
-    axes.margins(x=0.02)
     return figure
-
-
-def _label(axes, ends: list[tuple[tuple[float, float], str, str]]) -> None:
-    """A name beside the end of each line, (step, value), in its colour; where ends meet, one above the other."""
-    (low, high), room = axes.get_ylim(), 72 * WIDE[1] * 0.75  # points from the lowest value to the highest
-    place = -LINE
-    for end, key, colour in sorted(ends, key=lambda item: item[0][1]):
-        at = (end[1] - low) / (high - low) * room
-        place = max(at, place + LINE)
-        axes.annotate(key, end, xytext=(4, place - at), textcoords="offset points", color=colour, va="center")
 
 
 def resumed(
@@ -118,23 +113,41 @@ def before_after(
     return figure
 
 
-def bars(values: dict[str, float], *, xlabel: str, colour: str = COLOURS["policy"], title: str = "") -> Figure:
-    """One horizontal bar per name, the value written at its end."""
+def bars(
+    values: dict[str, float],
+    *,
+    xlabel: str,
+    colour: str = COLOURS["policy"],
+    colours: dict[str, str] | None = None,
+    log: bool = False,
+    title: str = "",
+) -> Figure:
+    """One horizontal bar per name, the value written at its end.
+
+    Args:
+        colours: of those names that do not take `colour`.
+        log: a logarithmic axis, on which a dot stands for the bar; 0 stands a decade below the smallest value.
+    """
     figure = Figure(figsize=(6.4, 0.6 + 0.34 * len(values)), layout="constrained")
     axes = figure.subplots()
     names = list(values)[::-1]
-    axes.barh(names, [values[name] for name in names], color=colour)
+    least = min((value for value in values.values() if value > 0), default=1.0) / 10
     for i, name in enumerate(names):
-        side = -1 if values[name] < 0 else 1
-        axes.annotate(
-            f"{values[name]:.3g}",
-            (values[name], i),
-            xytext=(4 * side, 0),
-            textcoords="offset points",
-            va="center",
-            ha="left" if side > 0 else "right",
-        )
-    axes.axvline(0, color="black", linewidth=0.8)
+        value, shade = values[name], (colours or {}).get(name, colour)
+        place, side = (max(value, least), 1) if log else (value, -1 if value < 0 else 1)
+        if log:
+            axes.plot(place, i, "o", color=shade, markersize=8)
+        else:
+            axes.barh(i, value, color=shade)
+        look = {"va": "center", "ha": "left" if side > 0 else "right"}
+        offset = ((8 if log else 4) * side, 0)
+        axes.annotate(f"{value:.3g}", (place, i), xytext=offset, textcoords="offset points", **look)
+    axes.set_yticks(range(len(names)), names)
+    if log:
+        axes.set_xscale("log")
+    else:
+        axes.axvline(0, color="black", linewidth=0.8)
     axes.margins(x=0.15)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     plain(axes, xlabel=xlabel, title=title)
     return figure

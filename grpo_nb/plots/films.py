@@ -16,7 +16,7 @@ from grpo_nb.plots.palette import COLOURS, ink, pale
 from grpo_nb.plots.windows import Window, tell, window_of
 
 HEAD = 0.3  # inches, for the sentence above a frame
-MOST = 14  # micro-steps of a film
+MOST = 12  # micro-steps of a film
 BYTES, CELLS = 200_000, 400  # of a film; cells in all its frames, for a first attempt
 SECONDS = 1.5  # of a frame
 BUTTONS = {  # of matplotlib's player, those that stay and what is written on them
@@ -81,10 +81,7 @@ def _colour(drawing: Drawing, done: set[int]) -> None:
         is_done = cell.step.step in done
         ground = cell.colour if is_done else pale(cell.colour)
         cell.patch.set_facecolor(ground)
-        cell.text.get_bbox_patch().set_facecolor(ground)
         cell.text.set_color(ink(ground))
-        if cell.hatch:
-            cell.hatch.set_edgecolor(ink(ground))
     updates = {cell.step.optimizer_update for cell in drawing.cells if cell.step.step in done}
     for update, rule in drawing.rules.items():
         rule.set_color(COLOURS["loss"] if update in updates else pale(COLOURS["loss"]))

@@ -17,7 +17,7 @@ from grpo_nb.plots.windows import (
     LETTER,
     MOST,
     RIGHT,
-    SMALL,
+    SIZE,
     WIDEST,
     Window,
     around,
@@ -27,12 +27,12 @@ from grpo_nb.plots.windows import (
 )
 
 GREYS = ("#E4E4E4", "#CCCCCC")  # of a band; of a replay
-HATCHES = (None, "////", "xxxx")  # of staleness 0, 1, and more
+STALE = ("#FFFFFF", "#D9D9D9", "#A6A6A6")  # of staleness 0, 1, and more
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A completion as drawn: a patch with a number on it, hatched or not."""
+    """A completion as drawn: a patch with a number on it."""
 
     step: batchflow.MicroStep
     process: int
@@ -40,7 +40,6 @@ class Cell:
     colour: str
     patch: Rectangle
     text: Text
-    hatch: Rectangle | None
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ def plot_batch_flow(plan: batchflow.Plan, *, generations: int = 2) -> Figure:
     """Which completion trains when, and on which process: the first generation rounds of a run.
 
     Time goes to the right, one column for each micro-step; a cell is a completion with its prompt's number, and colours
-    go round for neighbours to differ. A line after a micro-step is an optimizer step. Hatched cells were sampled by a
-    policy that has taken optimizer steps since: their number is the staleness.
+    go round for neighbours to differ. A line after a micro-step is an optimizer step. Where completions were sampled by
+    a policy that has taken optimizer steps since, the number of these is the staleness, the darker the more.
 
     Args:
         generations: rounds to draw, fewer if the numbers would get too small; the axis says what is left out.
@@ -90,10 +89,11 @@ def draw(window: Window, *, head: float = 0.0) -> Drawing:
     names = [(band * (i - len(window.bands) + 0.5), name) for i, name in enumerate(window.bands)]
     names += [(window.top(process) + window.rows / 2, f"process {process}") for process in range(window.processes)]
     names += [(window.lines + band * (i + 0.5), name) for i, name in enumerate(window.feet)]
-    axes.set_yticks(*zip(*names, strict=True), fontsize=9)
+    axes.set_yticks(*zip(*names, strict=True), fontsize=SIZE)
     axes.set_xticks([])
     axes.tick_params(length=0, pad=4)
-    axes.set_xlabel(window.left_out, fontsize=9, loc="left")
+    edge = (0.1 - LEFT) / (column * window.columns)  # of the figure, in widths of the cells
+    axes.set_xlabel(window.left_out, fontsize=SIZE - 1, ha="left", x=edge)
     return Drawing(figure, axes, cells, rules)
 
 
@@ -105,7 +105,8 @@ def _bands(axes: Axes, window: Window, *, column: float, band: float) -> dict[in
     for generation in sorted({step.generation for step in steps}):
         held = [step for step in steps if step.generation == generation]
         name = f"round {generation}" + f", epoch {held[0].epoch}" * (held[0].epoch > 0)
-        texts = [f"{name}: {size(window.plan)}", name, str(generation)]
+        whole = f"{name}: {size(window.plan)}"
+        texts = [whole, whole.removesuffix(" completions"), name, str(generation)]
         if len(held) < in_round:
             texts = [f"{texts[0]}, {len(held)} of {in_round} micro-steps", *texts]
         _band(axes, window, held, texts, tops["generation"], band=band, column=column)
@@ -121,7 +122,7 @@ def _bands(axes: Axes, window: Window, *, column: float, band: float) -> dict[in
         look = {"color": COLOURS["loss"], "linewidth": 2.2, "zorder": 4, "clip_on": False}
         (rules[step.optimizer_update],) = axes.plot([end, end], [-band, window.lines], **look)
         text = _fitting([f"step {step.optimizer_update}", str(step.optimizer_update)], (end - start) * column)
-        axes.text(end - 0.04 / column, -band / 2, text, ha="right", va="center_baseline", fontsize=SMALL)
+        axes.text(end - 0.04 / column, -band / 2, text, ha="right", va="center_baseline", fontsize=SIZE)
         start = end
     return rules
 
@@ -140,18 +141,15 @@ def _fitting(texts: list[str], room: float) -> str:
 
 
 def _cells(axes: Axes, window: Window) -> list[Cell]:
-    """A cell for every completion: colour and number say which prompt, the hatch that the policy has moved on."""
+    """A cell for every completion: colour and number say which prompt."""
     cells, colours = [], _colours(window)
     for step in window.steps:
-        hatch = _hatch_of(step)
         for process, part in enumerate(step.slices[: window.processes]):
             for row, prompt in enumerate(part[: window.rows]):
                 fill, place = colours[prompt], (window.left(step), window.top(process) + row)
-                patch = axes.add_patch(Rectangle(place, 1, 1, facecolor=fill))
-                lines = _hatch(axes, place, 1, hatch, ink(fill))
+                patch = axes.add_patch(Rectangle(place, 1, 1, facecolor=fill, edgecolor="white", linewidth=0.8))
                 text = _write(axes, place[0] + 0.5, place[1] + 0.5, str(prompt), fill)
-                axes.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="white", linewidth=0.8, zorder=3.5))
-                cells.append(Cell(step, process, prompt, fill, patch, text, lines))
+                cells.append(Cell(step, process, prompt, fill, patch, text))
     return cells
 
 
@@ -174,26 +172,13 @@ def _feet(axes: Axes, window: Window, *, column: float, band: float) -> None:
         every = 1 + (column < max(len(str(value)) for value in values) * LETTER + 0.03)
         for k, (step, value) in enumerate(zip(window.steps, values, strict=True)):
             left, top = window.left(step), window.lines + band * i
-            if name == "staleness":
-                _hatch(axes, (left, top + 0.1 * band), 0.8 * band, _hatch_of(step), "#000000")
+            grey = STALE[min(value, len(STALE) - 1)] if name == "staleness" else STALE[0]
+            axes.add_patch(Rectangle((left, top), 1, band, facecolor=grey, edgecolor="white", linewidth=1.5))
             if k % every == 0:
-                _write(axes, left + 0.5, top + band / 2, str(value), "#FFFFFF")
+                _write(axes, left + 0.5, top + band / 2, str(value))
 
 
-def _hatch_of(step: batchflow.MicroStep) -> str | None:
-    return HATCHES[min(step.staleness, len(HATCHES) - 1)]
-
-
-def _hatch(axes: Axes, place: tuple[float, float], height: float, hatch: str | None, colour: str):
-    """Lines across a cell, if any; `_write` keeps the number free of them."""
-    if hatch is None:
-        return None
-    look = {"fill": False, "edgecolor": colour, "linewidth": 0, "alpha": 0.55}  # the alpha of the lines
-    return axes.add_patch(Rectangle(place, 1, height, hatch=hatch, **look))
-
-
-def _write(axes: Axes, x: float, y: float, text: str, ground: str | None = None) -> Text:
-    """Small text centred at a place, on a plate of the ground's colour if there is one."""
-    plate = {"facecolor": ground, "edgecolor": "none", "pad": 0.1} if ground else None
-    look = {"ha": "center", "va": "center_baseline", "fontsize": SMALL, "color": ink(ground or GREYS[0])}
-    return axes.text(x, y, text, bbox=plate, **look)
+def _write(axes: Axes, x: float, y: float, text: str, ground: str = GREYS[0]) -> Text:
+    """A number or a name centred at a place, in the ink for its ground."""
+    look = {"ha": "center", "va": "center_baseline", "fontsize": SIZE, "color": ink(ground)}
+    return axes.text(x, y, text, **look)

@@ -50,6 +50,17 @@ def pale(colour: str) -> str:
     return "#" + "".join(f"{part:02X}" for part in parts)
 
 
+def readable(colour: str) -> str:
+    """A colour for letters on white: as it is, or with as much black as a contrast of 4.5 takes.
+
+    >>> readable("#0072B2"), readable("#E69F00")
+    ('#0072B2', '#9E6D00')
+    """
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    shades = ("#" + "".join(f"{part * share // 100:02X}" for part in parts) for share in range(100, -1, -1))
+    return next(shade for shade in shades if contrast(shade, "#FFFFFF") >= 4.5)
+
+
 def contrast(one: str, other: str) -> float:
     """Contrast of two colours, 1 to 21; small text needs 4.5.
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from grpo_nb import batchflow
 from grpo_nb.plots.palette import WIDE
 
-SMALL = 8  # points, of the numbers
-LETTER, MARGIN = 0.066, 0.075  # inches: a letter or digit of that size at most, and the room beside it
-LEFT, RIGHT, EDGE, NOTE = 1.0, 0.1, 0.06, 0.2  # inches: beside the rows, above and below them, for what is left out
-BAND, LEAST, MOST, WIDEST = 0.22, 0.132, 0.22, 1.15  # inches: height of a band; of a cell; width of a cell
+SIZE = 11  # points, of the numbers: read at half the size too
+LETTER, MARGIN = 0.091, 0.075  # inches: a letter or digit of that size at most, and the room beside it
+LEFT, RIGHT, EDGE, NOTE = 1.05, 0.1, 0.06, 0.24  # inches: beside the rows, above and below them, for what is left out
+BAND, LEAST, MOST, WIDEST = 0.24, 0.18, 0.26, 1.15  # inches: height of a band; of a cell; width of a cell
 TALL = 5.6  # inches, of the figure of more than two processes
 GAP = 0.4  # columns between generation rounds
 LANE = 0.6  # rows between processes
@@ -108,7 +108,7 @@ optimizer step 1.'
 
 
 def tell(window: Window) -> str:
-    """The cells, lines and hatches of a window in words."""
+    """The cells and lines of a window in words."""
     told, before = [], None
     for step in window.steps:
         if step.generation != before:
