@@ -157,7 +157,8 @@ class Panel:
         self.catch_up()
         self._png = plots.few_colours(self._png)  # a third of the bytes: it may be committed
         self.view.value = self._html()
-        plots.show_live(self.controls, self.view, lambda: self._caption)
+        update = plots.show_live(self.controls, self.view.value, self._caption)
+        self.view.observe(lambda change: update(change["new"], self._caption), names="value")
 
 
 def numbers_in(

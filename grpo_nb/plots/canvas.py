@@ -69,7 +69,7 @@ class Canvas:
 
     def __init__(self):
         self._frames: dict[tuple, Figure] = {}
-        self._layers: dict[tuple, tuple] = {}  # figure and number of an axis → what it says; its place and pixels
+        self._layers: dict[int, tuple] = {}  # number of an axis → what it says and where; its place and pixels
 
     def frame(self, *shape: int, **places) -> Figure:
         """The `frame` of these arguments, made once; wiped of what was drawn into it, limits of its axes free again."""
@@ -107,17 +107,18 @@ class Canvas:
         """Ticks, numbers and label of an axis, which is invisible for the rest: place on the canvas, and pixels."""
         ticks = axis.get_majorticklocs()
         texts = axis.get_major_formatter().format_ticks(ticks)
-        says = (*axis.get_view_interval(), *ticks, *texts, axis.get_label_text())
-        if self._layers.get((figure, number), ("",))[0] != says:
+        where = (*figure.get_size_inches(), *axis.axes.get_position().bounds, *axis.get_view_interval())
+        says = (*where, *ticks, *texts, axis.get_label_text())
+        if self._layers.get(number, ("",))[0] != says:
             pixels = _blank(figure)
             axis.set_visible(True)
             axis.draw(figure.canvas.get_renderer())
             ink = pixels.view(numpy.uint32)[:, :, 0] != 0xFFFFFFFF
             inked = [ink.any(axis=other).nonzero()[0] for other in (1, 0)]
             place = tuple(slice(some[0], some[-1] + 1) if len(some) else slice(0) for some in inked)
-            self._layers[figure, number] = says, (place, pixels[place].copy())
+            self._layers[number] = says, (place, pixels[place].copy())
         axis.set_visible(False)
-        return self._layers[figure, number][1]
+        return self._layers[number][1]
 
 
 def _blank(figure: Figure) -> numpy.ndarray:

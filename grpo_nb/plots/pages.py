@@ -12,10 +12,11 @@ from grpo_nb.plots.palette import OKABE_ITO
 
 DPI = 110
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-LIVE = "grpo-nb-live"  # class of the HTML beneath controls
-STYLE = (  # an output of controls that has no element is their error: model not found
+LIVE, INSTEAD = "grpo-nb-live", "grpo-nb-instead"  # classes of the HTML beneath controls
+STYLE = (  # JupyterLab. An output of controls that has no element is their error: model not found
     f"<style>.jp-OutputArea-child:has(> .jupyter-widgets):has(+ .jp-OutputArea-child .{LIVE}){{display:none}}"
-    f".jp-OutputArea-child:has(> .jupyter-widgets > *):has(+ .jp-OutputArea-child .{LIVE}){{display:flex}}</style>"
+    f".jp-OutputArea-child:has(> .jupyter-widgets > *):has(+ .jp-OutputArea-child .{LIVE}){{display:flex}}"
+    f".jp-OutputArea-child:has(.jupyter-widgets > *) + .jp-OutputArea-child:has(.{INSTEAD}){{display:none}}</style>"
 )
 
 
@@ -52,7 +53,7 @@ def show(figure: Figure, alt: str) -> None:
     display(HTML(f'<img alt="{html.escape(alt)}" src="{png_data_uri(figure)}">'))
 
 
-def show_live(controls, view, words: Callable[[], str]) -> None:
+def show_live(controls, page: str, words: str, *, instead: bool = False) -> Callable[[str, str], None]:
     """Display controls, and beneath them HTML that stays in the notebook when its kernel is gone.
 
     A widget needs its kernel: in a notebook that is opened again, JupyterLab writes "Error displaying widget: model not
@@ -61,19 +62,19 @@ def show_live(controls, view, words: Callable[[], str]) -> None:
 
     Args:
         controls: an ipywidgets widget.
-        view: an `ipywidgets.HTML`: its value is displayed, and again whenever it changes.
-        words: gives what the HTML shows now, for a terminal.
+        page, words: the HTML, and what it shows for a terminal.
+        instead: the HTML stands in for the controls; where they are, JupyterLab hides it.
+    Returns: what replaces the HTML and its words.
     """
     from IPython.display import display
 
-    def page() -> dict:
-        return {"text/html": f'<div class="{LIVE}">{STYLE}{view.value}</div>', "text/plain": words()}
+    def output(page: str, words: str) -> dict:
+        return {"text/html": f'<div class="{LIVE}{f" {INSTEAD}" * instead}">{STYLE}{page}</div>', "text/plain": words}
 
     model = {"version_major": 2, "version_minor": 0, "model_id": controls.model_id}
-    display({WIDGET_VIEW: model, "text/plain": "(controls, where a kernel runs)"}, raw=True)
-    shown = display(page(), raw=True, display_id=True)
-    if shown:  # None where there is no kernel
-        view.observe(lambda _: shown.update(page(), raw=True), names="value")
+    display({WIDGET_VIEW: model, "text/html": "", "text/plain": ""}, raw=True)
+    shown = display(output(page, words), raw=True, display_id=True)
+    return lambda page, words: shown.update(output(page, words), raw=True)
 
 
 def safe_text(text: object, limit: int = 2000) -> str:
