@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from grpo_nb.checks.exercises import exercise, judge, plain
+from tools.pages import exercises
 
 EVERY = check_answers.every()
 each_exercise = pytest.mark.parametrize("answers", EVERY, ids=lambda answers: answers.check)
@@ -22,6 +23,10 @@ each_exercise = pytest.mark.parametrize("answers", EVERY, ids=lambda answers: an
 def test_every_check_has_answers():
     assert [answers.check for answers in EVERY] == list(dict.fromkeys(answers.check for answers in EVERY))
     assert {answers.check for answers in EVERY} == set(check_answers.CHECKS)
+
+
+def test_every_check_belongs_to_an_exercise():
+    assert set(exercises.tasks()) == set(check_answers.CHECKS)
 
 
 @each_exercise
@@ -52,7 +57,18 @@ def endless():
         yield 0.25
 
 
+class Mute:
+    """An object that can neither show itself nor become a number."""
+
+    def __float__(self):
+        raise TypeError("no number")
+
+    def __repr__(self):
+        raise TypeError("no words")
+
+
 NONSENSE = [
+    Mute(),
     None,
     "1.0",
     b"1",
@@ -66,7 +82,18 @@ NONSENSE = [
     math.nan,
     [math.inf],
 ]
-NONSENSE += [10**400, 1j, object(), torch.tensor([]), torch.empty(2, device="meta"), np.array(["a"]), print, [], ()]
+NONSENSE += [
+    10**400,
+    1j,
+    object(),
+    torch.tensor([]),
+    torch.empty(2, device="meta"),
+    torch.rand(40, 40),
+    np.array(["a"]),
+    print,
+    [],
+    (),
+]
 
 
 @each_exercise

@@ -55,7 +55,7 @@ def test_a_guess_within_reach_is_right(capsys):
         (None, "2", "it is 2."),
         ("5", "5", "you said 5, and it is 5."),
         ("all alike", 2, "you said all alike, it is 2."),
-        ("2", torch.tensor(5), "you said 2, it is 5."),
+        ("2", torch.tensor(5.0), "you said 2, it is 5."),
     ],
 )
 def test_an_option_is_compared(picked, measured, said, capsys):

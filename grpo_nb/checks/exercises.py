@@ -12,10 +12,13 @@ import itertools
 import math
 import numbers
 import os
+import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 TOLERANCES = {"float16": 5e-3, "bfloat16": 2e-2, "float32": 2e-5}  # relative, and absolute below 1; others 1e-6
+WORDS = reprlib.Repr()  # survives an object that cannot show itself
+WORDS.maxstring = WORDS.maxother = 240
 MOST = 4096  # so many items of what came back are read: a generator may have no end
 
 
@@ -105,7 +108,10 @@ def plain(value: object, depth: int = 8) -> object:
         return {key: plain(item, depth - 1) for key, item in value.items()}
     if isinstance(value, Iterable):
         return [plain(item, depth - 1) for item in itertools.islice(value, MOST)]
-    return float(value) if hasattr(value, "__float__") else value
+    try:
+        return float(value)  # a decimal
+    except Exception:
+        return value
 
 
 def numbers_of(value: object) -> list[float] | None:
@@ -209,6 +215,7 @@ def _told(right: object, yours: object) -> str:
         must, is_so = (f"{text}, {_of(shape)}" for text, shape in zip((must, is_so), shapes, strict=True))
     elif shapes[0] is not None and shapes[1] is None and not isinstance(yours, list):
         is_so += f", a {type(yours).__name__}"
+    must, is_so = (text if len(text) <= 400 else f"{text[:400]} …" for text in (must, is_so))
     return f"must give {must} (yours: {is_so})."
 
 
@@ -228,7 +235,7 @@ def _shown(value: object, digits: int = 4) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key!r}: {_shown(item, digits)}" for key, item in value.items()) + "}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return f"{value!r:.240}"
+        return WORDS.repr(value)
     if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e15):
         return f"{value:.{digits}g}"
     return f"{int(value)}" if isinstance(value, float) else f"{value}"

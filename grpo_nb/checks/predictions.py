@@ -73,8 +73,9 @@ class Prediction:
         measured = plain(measured)  # a tensor of one number
         typed, guess, before = self.field.value.strip(), self.value, ""
         if self.options:
-            said, told = typed, str(measured)
-            if told not in self.options:
+            named = [name for name, option in self.options.items() if name == str(measured) or option == measured]
+            said, told = typed, named[0] if named else None
+            if told is None:
                 raise ValueError(
                     f"measured must be one of {', '.join(map(repr, self.options))} (got {measured!r:.80})."
                 )
