@@ -56,6 +56,7 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hand_loop
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.survival
 	$(OFFLINE) .venv/bin/python benchmarks/memory.py
+	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.explorers
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
 	$(OFFLINE) .venv/bin/python -m benchmarks.head cuda
 	$(OFFLINE) .venv/bin/python -m benchmarks.steps
