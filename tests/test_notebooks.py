@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import publish
+from tools import links, publish
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
@@ -66,9 +66,9 @@ def metadata_problems(notebook: dict) -> list[str]:
 def opening_problems(notebook: dict, name: str) -> list[str]:
     """First the badges and the card, then the set-up; both where the one setting points."""
     first, second = notebook["cells"][0], notebook["cells"][1]
-    found, address = [], publish.repository()
-    if first["cell_type"] != "markdown" or publish.badge_line(address, name) not in first["source"]:
-        found.append(f"the first cell must be Markdown with the line {publish.badge_line(address, name)}")
+    found, address = [], links.repository()
+    if first["cell_type"] != "markdown" or links.badge_line(address, name) not in first["source"]:
+        found.append(f"the first cell must be Markdown with the line {links.badge_line(address, name)}")
     if second["cell_type"] != "code" or f"git+{address}" not in second["source"]:
         found.append(f"the second cell must be the set-up that installs git+{address}")
     if "Question" not in first["source"] or not re.search(r"^# ", first["source"], re.MULTILINE):
@@ -197,7 +197,7 @@ def test_opens_with_badges_card_and_set_up(path):
 @each_notebook
 def test_every_link_follows_the_one_setting(path):
     text = path.read_text(encoding="utf8")
-    assert publish.point_to(publish.repository(), text) == text, "run python -m tools.publish links"
+    assert links.point_to(links.repository(), text) == text, "run python -m tools.publish links"
 
 
 @each_notebook
@@ -217,7 +217,7 @@ def test_outputs_are_fit_to_be_published(path):
 
 @each_notebook
 def test_outputs_are_not_stale(path):
-    assert not publish.is_stale(read(path)), f"{path.name}: the code changed after its outputs; run make notebooks"
+    assert not links.is_stale(read(path)), f"{path.name}: the code changed after its outputs; run make notebooks"
 
 
 @each_notebook
@@ -234,10 +234,10 @@ def test_hidden_solutions_pass_their_checks(path, capsys):
 # The rules see what they forbid.
 def spoiled(**changes) -> dict:
     """A good little notebook, with some cells or metadata replaced."""
-    badge = publish.badge_line(publish.repository(), "x.ipynb")
+    badge = links.badge_line(links.repository(), "x.ipynb")
     cells = [
         new_markdown_cell(f"{badge}\n\n# Title\n\n**Question** Why?"),
-        new_code_cell(f"%pip install git+{publish.repository()}"),
+        new_code_cell(f"%pip install git+{links.repository()}"),
         *(new_markdown_cell("Some words.") if i % 2 else new_code_cell("1 + 1") for i in range(30)),
     ]
     made = new_notebook(cells=cells, metadata=copy.deepcopy(publish.METADATA))
