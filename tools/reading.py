@@ -45,16 +45,17 @@ class _Renderer(IPythonRenderer):
         return formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", display="block")
 
 
+def markdown(source: str) -> str:
+    """Markdown as HTML, formulas included."""
+    return MarkdownWithMath(_Renderer(escape=False)).render(source)
+
+
 def page(notebook: dict, name: str) -> str:
     """The notebook as HTML. Pictures stay files beside it, and links to notebooks lead to their pages.
 
     Args:
         name: its file's name without .ipynb, for the title.
     """
-
-    def markdown(source: str) -> str:
-        return MarkdownWithMath(_Renderer(escape=False)).render(source)
-
     exporter = HTMLExporter(raw_template=PAGE, filters={"markdown2html": markdown})
     found, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
     return NEIGHBOUR.sub(r'href="\1.html\2"', found)
