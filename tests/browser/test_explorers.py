@@ -86,15 +86,15 @@ class Shown:
         mouse.up()
 
     def by_keyboard(self) -> None:
-        """Step the first number with an arrow key; without one type a further word into the first line of text."""
+        """Step a number with an arrow key; without one write five numbers over the first line of text."""
         number = self.area.locator("input[type=number]").first
         if self.name in STEPPED:
             number = self.area.get_by_label(STEPPED[self.name], exact=True)
         if not number.count():
             line = self.area.locator("input[type=text]").first
-            line.focus()
-            for key in ("End", "Space", "1", "Enter"):
-                line.press(key)
+            line.press("Control+A")
+            line.press_sequentially("1 1 0 0 0")
+            line.press("Enter")
             return
         number.focus()
         number.press("ArrowDown" if number.input_value() == number.get_attribute("max") else "ArrowUp")
