@@ -23,26 +23,6 @@ PATHS = sorted(FOLDER.glob("*.ipynb"))
 MAX_BYTES, MAX_LINES, MAX_COLUMNS, MEDIAN_LINES, MAX_IN_A_ROW = 300_000, 25, 88, 8, 3
 MAX_WORDS, MAX_CELLS, MAX_WORDS_IN_ALL = 80, 45, 1500
 FEWEST_CELLS = {"00_start_here": 15}  # the map is shorter than a lesson
-# Cells and words of those that were longer when the limit came. The numbers may only shrink, and none may join them.
-STILL_LONG: dict[str, tuple[int, int]] = {
-    "03_sft_warm_start": (56, 1500),
-    "04_rewards": (60, 1688),
-    "05_batch_flow": (60, 1500),
-    "06_grpo": (59, 1530),
-    "07_export": (50, 1500),
-    "12_kernels": (60, 1500),
-}
-# Those that have no Sources yet, or no link to the next one. None may join them.
-STILL_WITHOUT_END: set[str] = {
-    "00_start_here",
-    "02_chat_template",
-    "03_sft_warm_start",
-    "04_rewards",
-    "05_batch_flow",
-    "06_grpo",
-    "07_export",
-    "12_kernels",
-}
 EXERCISE = re.compile(r"^### Exercise .+", re.MULTILINE)
 DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
 SOLUTION = re.compile(
@@ -107,7 +87,7 @@ def opening_problems(notebook: dict, name: str) -> list[str]:
 
 def shape_problems(notebook: dict, stem: str) -> list[str]:
     found, cells = [], notebook["cells"]
-    fewest, (most, most_words) = FEWEST_CELLS.get(stem, 25), STILL_LONG.get(stem, (MAX_CELLS, MAX_WORDS_IN_ALL))
+    fewest, most, most_words = FEWEST_CELLS.get(stem, 25), MAX_CELLS, MAX_WORDS_IN_ALL
     if not fewest <= len(cells) <= most:
         found.append(f"a notebook has {fewest} to {most} cells (got {len(cells)})")
     if words_in_all(notebook) > most_words:
@@ -304,19 +284,12 @@ def test_formulas_can_be_shown_without_a_network(path):
 
 @each_notebook
 def test_ends_with_its_sources_and_the_next_notebook(path):
-    assert bool(ending_problems(read(path))) == (path.stem in STILL_WITHOUT_END), ending_problems(read(path))
+    assert ending_problems(read(path)) == []
 
 
 def test_one_notebook_leads_to_the_next_until_all_are_read():
     notebooks = {path.name: read(path) for path in PATHS}
-    assert STILL_WITHOUT_END or set(chain(notebooks)) == set(notebooks), chain(notebooks)
-
-
-@pytest.mark.parametrize("stem", STILL_LONG)
-def test_a_notebook_that_became_short_keeps_to_the_limit(stem):
-    notebook = read(FOLDER / f"{stem}.ipynb")
-    is_short = len(notebook["cells"]) <= MAX_CELLS and words_in_all(notebook) <= MAX_WORDS_IN_ALL
-    assert not is_short, f"take {stem} out of STILL_LONG"
+    assert set(chain(notebooks)) == set(notebooks), chain(notebooks)
 
 
 @each_notebook
