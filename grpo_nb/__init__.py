@@ -24,6 +24,7 @@ A module imports only modules above it in this table:
 | `preflight`  | what a run must satisfy before a model loads: keys, values, rows, rewards, disk            |
 | `train`      | assemble TRL's trainers, start or resume them; the warm start                              |
 | `export`     | adapter → proof that it learned → merged weights → reloaded                                |
+| `lab`        | the bench: arms of an experiment, trained over seeds, compared with an interval            |
 | `explorers`  | controls ↔ a function of the package ↔ a figure (one file per idea)                        |
 | `checks`     | `check_x(your_x)`: the learner's function against ours, in words                           |
 """

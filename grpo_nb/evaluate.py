@@ -175,18 +175,29 @@ def accuracy(
     `samples`.
     """
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "seed": seed}
+    found = shares(policy, tokenizer, rows, num_return_sequences=num_return_sequences, **settings)
+    result = {"prompts": len(rows), "samples": num_return_sequences}
+    for key, per_prompt in found.items():
+        result[key] = sum(per_prompt) / len(per_prompt)
+        result[f"{key}_interval"] = wilson_interval(result[key], len(per_prompt))
+    return result
+
+
+def shares(policy, tokenizer, rows: Sequence[dict], *, num_return_sequences: int, **settings) -> dict[str, list[float]]:
+    """What `accuracy` is the mean of, prompt by prompt: `sampled`, `greedy` and `format` (of the samples), in [0, 1].
+
+    Args:
+        settings: `max_new_tokens`, `batch_size` and `seed`, as in `accuracy`.
+    """
     sampled = completions(policy, tokenizer, rows, num_return_sequences=num_return_sequences, **settings)
     greedy = completions(policy, tokenizer, rows, greedy=True, **settings)
-    per_prompt = [
-        sum(is_correct(c, r["answer"]) for c in group) / len(group) for group, r in zip(sampled, rows, strict=True)
-    ]
-    well_formed = [sum(parsing.solution(c) is not None for c in group) / len(group) for group in sampled]
-    right = [float(is_correct(group[0], r["answer"])) for group, r in zip(greedy, rows, strict=True)]
-    result = {"prompts": len(rows), "samples": num_return_sequences}
-    for key, shares in {"sampled": per_prompt, "greedy": right, "format": well_formed}.items():
-        result[key] = sum(shares) / len(shares)
-        result[f"{key}_interval"] = wilson_interval(result[key], len(shares))
-    return result
+    return {
+        "sampled": [
+            sum(is_correct(c, r["answer"]) for c in group) / len(group) for group, r in zip(sampled, rows, strict=True)
+        ],
+        "greedy": [float(is_correct(group[0], r["answer"])) for group, r in zip(greedy, rows, strict=True)],
+        "format": [sum(parsing.solution(c) is not None for c in group) / len(group) for group in sampled],
+    }
 
 
 def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -116,18 +116,13 @@ def grpo_trainer(
     rewards = () if rewards is None else rewards  # none is none, not left out
     # Whether embedding and head are tied `add_lora` sees; what the profile names is perhaps another policy.
     given = {"tokenizer": tokenizer, "held_out": held_out, "is_tied": False}
-    report = preflight.check(config, rows, rewards, profile, **given)
-    trainer_class, samples = _grpo_class(profile, loss), _samples(watch, show_every, rewards)
+    report = check_grpo(rows, rewards, profile, loss=loss, seed=seed, **given, **changes)
+    samples = _samples(watch, show_every, rewards)
     from datasets import Dataset
     from trl import GRPOConfig
 
-    from grpo_nb.kernels import package_loss
-
-    evaluations.check_given(config, GRPOConfig, held_out)
     args = GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", run)))
-    if loss is not None:
-        package_loss.check_loss(loss, args)
-    trainer = trainer_class(
+    trainer = _grpo_class(profile, loss)(
         model=models.add_lora(policy, profile, seed=seed),
         reward_funcs=watch.rewards(rewards),
         args=args,
@@ -139,6 +134,38 @@ def grpo_trainer(
     watching = [*samples, *watch.callbacks(rewards, differ=report["rewards_differ"])]
     sealer = _sealer(trainer, rows, rewards, config, held_out=held_out, switches=profile.kernels, loss=loss)
     return _with_callbacks(trainer, run, watching, sealer)
+
+
+def check_grpo(
+    rows: Sequence[dict],
+    rewards: Sequence[Callable],
+    profile: SimpleNamespace,
+    *,
+    loss: Callable | None = None,
+    held_out: Sequence[dict] | None = None,
+    tokenizer=None,
+    is_tied: bool | None = None,
+    seed: int = 0,
+    **changes,
+) -> dict:
+    """All that `grpo_trainer` refuses before it has a model.
+
+    Args:
+        tokenizer, is_tied: as in `preflight.check`; the others as in `grpo_trainer`.
+    Returns: preflight's report.
+    Raises: ValueError for the first thing that is wrong.
+    """
+    config = _config(profile.grpo, seed, changes)
+    report = preflight.check(config, rows, rewards, profile, tokenizer=tokenizer, held_out=held_out, is_tied=is_tied)
+    _grpo_class(profile, loss)
+    from trl import GRPOConfig
+
+    from grpo_nb.kernels import package_loss
+
+    evaluations.check_given(config, GRPOConfig, held_out)
+    if loss is not None:
+        package_loss.check_loss(loss, GRPOConfig(**_arguments(config, _trainer_dir(profile, "grpo", None))))
+    return report
 
 
 def _grpo_class(profile: SimpleNamespace, loss: Callable | None) -> Callable:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "grpo_nb"
 # The one list of floors, from the ground up. A package (a folder) is one floor; its files may import each other.
 FLOORS = """
 shapes advantages losses paradigms kernels batchflow memory profiles templates rewards data
-models plots runs guards evaluate preflight train export explorers checks
+models plots runs guards evaluate preflight train export lab explorers checks
 """.split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

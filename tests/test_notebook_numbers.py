@@ -34,7 +34,7 @@ NO_NUMBERS = re.compile(  # in this order: what is code, a formula, a name or a 
     r"```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|<[^>]+>"
     r"|\[!\[.*?\]\(.*?\)\]\(.*?\)|\]\([^)]*\)|\[\d\d"
     r"|`[^`]*`|\"[^\"\n]*\"|\b\d[nNVH]{2,}"
-    r"|^\*Needs\*.*$|^\d+\. |^# \d\d · |^### Exercise [\d.]+|· [●○]{3} · \d+ min"
+    r"|^\*Needs\*.*$|^\d+\. |^# \d\d · |^### Exercise [\d.]+|^### Blank \d of \d|· [●○]{3} · \d+ min"
     r"|\b[Nn]otebooks? \d\d(?:(?:,| and| or| to) \d\d)*|\b\d+\.\d+\.\d+\b|\b(?:19|20)\d\d\b|§[\d.]+"
     r"|\b(?:Qwen|Llama)[\w. -]*?\d+(?:\.\d+)?B\b|\b\d+B model|\b(?:4|8|16|32)[ -]bits?\b",
     re.MULTILINE | re.DOTALL,
@@ -49,6 +49,7 @@ ALLOWED = {  # notebook → number as written → why nothing in the notebook ba
     "00_start_here": {
         "78": "the title of notebook 12, which asserts it",
         "40": "the rule of models.machine, tests/test_models.py",
+        "50": "minutes of reading, an estimate",
     },
 }
 

@@ -19,6 +19,7 @@ WRITTEN = [*sorted(ROOT.glob("*.md")), *DOCS]
         (kernels.PAGE, lambda: kernels.page(*kernels.records())),
         (proof.PAGE, lambda: proof.page(proof.records())),
         (survival.PAGE, lambda: survival.page(survival.record())),
+        (ranges.PAGE, ranges.page),
     ],
     ids=["exercises", "kernels", "proof", "survival"],
 )

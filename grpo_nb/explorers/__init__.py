@@ -12,9 +12,10 @@
 | `sampling`    | what do temperature, top-p, top-k, min-p and the repetition penalty leave of a distribution?  |
 | `batch_flow`  | which completion trains when, and on which process?                                           |
 | `card`        | which terms fill a card's memory, and which cards hold a run?                                 |
+| `experiment`  | does this setting matter? (a button: two values of it are trained, or taken from the record)  |
 
-Each file but the first has four functions: `compute(...)` → numbers, `figure(numbers)` → Figure, `caption(numbers)` →
-what it shows, in words, and `explorer()` → a `Panel` of the three, the last expression of a cell. `figure` takes its
-empty axes from `frame`, so that a panel can hand it those of the last picture. Import the file,
+Each file but the first and the last has four functions: `compute(...)` → numbers, `figure(numbers)` → Figure,
+`caption(numbers)` → what it shows, in words, and `explorer()` → a `Panel` of the three, the last expression of a cell.
+`figure` takes its empty axes from `frame`, so that a panel can hand it those of the last picture. Import the file,
 `from grpo_nb.explorers import clipping`, for importing the package alone loads no torch.
 """

@@ -47,7 +47,7 @@ def fingerprint(
         "adapter": {f"{name} {key}": c[key] for name, c in adapters.items() for key in c if key not in OF_A_PLACE},
         "data set": _content(rows),
         "held-out rows": {} if held_out is None else _content(held_out),
-        "code of reward": {f"{i}. {_name(reward)}": _digest(_code(reward)) for i, reward in enumerate(rewards, 1)},
+        "code of reward": {f"{i}. {_name(reward)}": code_of(reward) for i, reward in enumerate(rewards, 1)},
         "code of loss": _code_of_loss(loss, dict(switches)),
         "starting weights": {"content": _weights(model)},
         "chat template": {"content": _digest(str(getattr(tokenizer, "chat_template", "")))},
@@ -64,12 +64,22 @@ def _content(rows: Sequence[dict]) -> dict:
 def _code_of_loss(loss: Callable | None, switches: dict) -> dict[str, str]:
     """The learner's function; where the package's own loss trains, its files, which may be edited between sessions."""
     if loss is not None:
-        return {_name(loss): _digest(_code(loss))}
+        return {_name(loss): code_of(loss)}
     if not switches.get("own_loss"):
         return {}
+    return {"grpo_nb": sources("advantages", "losses")}
+
+
+def sources(*modules: str) -> str:
+    """A digest of files of this package, which may be edited between sessions: modules, and rooms as a whole."""
     package = Path(__file__).parent.parent
-    files = [package / "advantages.py", *sorted((package / "losses").glob("*.py"))]
-    return {"grpo_nb": _digest("".join(path.read_text(encoding="utf8") for path in files))}
+    files = [path for name in modules for path in (package / f"{name}.py", *sorted((package / name).glob("*.py")))]
+    return _digest("".join(path.read_text(encoding="utf8") for path in files if path.exists()))
+
+
+def code_of(function: Callable) -> str:
+    """A digest of what a function does, as `fingerprint` sees it."""
+    return _digest(_code(function))
 
 
 def settings(args) -> dict:

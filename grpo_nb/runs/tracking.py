@@ -35,9 +35,17 @@ class Run:
         profile: from `profiles.current()`.
         mode: SwanLab "off", "offline" or "online"; None reads GRPO_NB_TRACK, else "offline". Online needs the secret
             SWANLAB_API_KEY and falls back to offline without it.
+        live: a `callbacks.Callback` that shows how far it is, in place of the live table.
     """
 
-    def __init__(self, name: str, profile: SimpleNamespace, *, mode: str | None = None):
+    def __init__(
+        self,
+        name: str,
+        profile: SimpleNamespace,
+        *,
+        mode: str | None = None,
+        live: callbacks.Callback | None = None,
+    ):
         if not _is_folder_name(name):
             raise ValueError(
                 f"a run's name must be letters, digits, '-', '_' and '.', at most {LONGEST} bytes, with no '.' at its "
@@ -46,7 +54,7 @@ class Run:
         mode = mode or profiles.setting("GRPO_NB_TRACK") or "offline"
         if mode not in MODES:
             raise ValueError(f"the tracking mode must be one of {', '.join(MODES)} (got {mode!r}). Try 'offline'.")
-        self.name, self.profile, self.mode = name, profile, mode
+        self.name, self.profile, self.mode, self.live = name, profile, mode, live
         self.folder = (outputs_dir() / profile.name / name).absolute()  # a later chdir does not move the run
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,9 +78,9 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def callbacks(self) -> list:
-        """Trainer callbacks: the JSONL writer, the live table, and SwanLab's follower of the JSONL if there is one."""
+        """Trainer callbacks: the JSONL writer, the live view, and SwanLab's follower of the JSONL if there is one."""
         follower = [swanlab.Follower(self.folder, self.mode)] if self.mode != "off" else []
-        return [JsonlWriter(self.metrics_path), callbacks.LiveTable(title=self.name), *follower]
+        return [JsonlWriter(self.metrics_path), self.live or callbacks.LiveTable(title=self.name), *follower]
 
     def rows(self) -> list[dict]:
         """The logged metrics so far, one dict per step, TRL's names."""

@@ -15,7 +15,7 @@ from grpo_nb.runs import files
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "exercises.md"
-HEADING = re.compile(r"^### (Exercise [\d.]+) — ([^·\n]+)", re.MULTILINE)
+HEADING = re.compile(r"^### (Exercise [\d.]+|Blank \d of \d) — ([^·\n]+)", re.MULTILINE)
 TEXT = """\
 # What the checks say
 
