@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tools.pages import exercises, kernels, proof, survival
+from tools.pages import exercises, kernels, proof, ranges, survival
 
 ROOT = proof.ROOT
 DOCS = sorted((ROOT / "docs").glob("*.md"))
