@@ -71,4 +71,18 @@ ANSWERS = [
         },
         almost=(lambda b, a: by_hand(b, a) if len(b) < 5 else by_hand(b[:4], a[:4]), "halves"),
     ),
+    Answers(
+        check="check_near_arm",
+        right=[lambda: {"beta": 1.0}, lambda: dict(beta=1), lambda: {"loss_type": "dapo", "beta": 1.0}],
+        wrong={
+            "nothing changes": (lambda: {}, "must differ from the profile"),
+            "steps that are too small": (lambda: {"learning_rate": 5e-5}, "at too high a price"),
+            "steps that are too large": (lambda: {"learning_rate": 5e-3}, "must end at most"),
+            "a penalty that is too weak": (lambda: {"beta": 0.04}, "must end at most"),
+            "a key of other days": (lambda: {"kl_coef": 1.0}, "kl_coef → beta"),
+            "half the group": (lambda: {"num_generations": 4}, "must end at most"),
+            "no dict": (lambda: 1.0, "must be a dict of settings"),
+        },
+        almost=(lambda: {"temperature": 1.5}, "at too high a price"),
+    ),
 ]

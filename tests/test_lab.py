@@ -169,6 +169,13 @@ def test_an_arms_own_setting_comes_before_that_of_all():
     assert (arm.profile.grpo["beta"], arm.profile.grpo["max_steps"], arm.label) == (0.1, 3, "beta=0.1")
 
 
+def test_a_coarse_dtype_leaves_what_is_held_to_float32_to_trl():
+    off = {"linear_head": False, "shared_prefix": False}
+    for given in ({"dtype": "bfloat16"}, {"dtype": "float16"}, {"bf16": True}):
+        assert read(given).profile.kernels == small_profile().kernels | off
+    assert read({"dtype": "float16", "kernels": {"cached_sampler": False}}).profile.kernels["linear_head"]
+
+
 # What comes out.
 def test_both_arms_start_alike_and_are_measured_alike(result):
     slow, fast = result.outcomes

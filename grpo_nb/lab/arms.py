@@ -34,7 +34,8 @@ class Arm:
         profile: the profile with the differences in it.
         start: the profile as it was: the warm start's.
         rows: training rows, as `data.grpo_rows` makes them.
-        dtype: of all weights while it trains, Adam's moments included.
+        dtype: of all weights while it trains, Adam's moments included. Where it is coarser than float32, TRL's own head
+            scores the tokens, unless `kernels` is given.
     """
 
     label: str
@@ -108,6 +109,8 @@ def read(given: Mapping, everywhere: Mapping, start: SimpleNamespace, rows: Sequ
         raise ValueError(f"num_train must be at most the {len(rows)} rows of the task (got {many}). Try {len(rows)}.")
     if (dtype := own.get("dtype", "float32")) not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)} (got {dtype!r:.40}). Try 'bfloat16'.")
+    if (dtype != "float32" or profile.grpo.get("bf16")) and "kernels" not in own and any(profile.kernels.values()):
+        profile.kernels.update(linear_head=False, shared_prefix=False)  # these are held to the rounding of float32
     scored = own.get("rewards", list(rewards.FOUR))
     if callable(scored) or isinstance(scored, str) or not isinstance(scored, Sequence):
         raise ValueError(f"rewards must be a list of functions (got {scored!r:.80}). Write [f], in brackets.")
