@@ -5,7 +5,7 @@ GRPO_NB_PROFILE ?= cpu
 STACK := $(if $(filter t4 a100,$(GRPO_NB_PROFILE)),gpu,cpu)
 OFFLINE := OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 SWANLAB_MODE=offline
 
-.PHONY: tutorial test check notebooks links docs bench backends locks clean distclean
+.PHONY: tutorial test check notebooks working links docs bench backends locks clean distclean
 
 # Execute every notebook; leave copies, the report and the runs under build/. Only the GPU profiles may reach a hub.
 tutorial: .venv/ready-$(STACK)
@@ -15,7 +15,7 @@ tutorial: .venv/ready-$(STACK)
 # With glibc, large pages for what is allocated save some 5 % of the time that a training step takes.
 test: .venv/ready-$(STACK)
 	rm -rf build/test
-	$(OFFLINE) GLIBC_TUNABLES=glibc.malloc.hugetlb=1 GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb notebooks
+	$(OFFLINE) GLIBC_TUNABLES=glibc.malloc.hugetlb=1 GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb tools notebooks
 
 # Format, lint, types of the pure ground, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
 check: .venv/ready-$(STACK)
@@ -30,7 +30,11 @@ check: .venv/ready-$(STACK)
 notebooks: .venv/ready-$(STACK)
 	$(if $(filter cpu,$(STACK)),$(OFFLINE) )GRPO_NB_PROFILE=$(GRPO_NB_PROFILE) .venv/bin/python -m tools.publish notebooks
 
-# Point every badge and set-up cell at the Repository of pyproject.toml.
+# Copies of the notebooks without outputs, to be worked in: what a class opens.
+working: .venv/ready-$(STACK)
+	.venv/bin/python -m tools.publish working build/working
+
+# Every badge and set-up cell from the Repository of pyproject.toml; cards and README's table from the minutes recorded.
 links: .venv/ready-$(STACK)
 	.venv/bin/python -m tools.publish links
 
@@ -52,6 +56,7 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.hand_loop
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.survival
 	$(OFFLINE) .venv/bin/python benchmarks/memory.py
+	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.explorers
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
 	$(OFFLINE) .venv/bin/python -m benchmarks.head cuda
 	$(OFFLINE) .venv/bin/python -m benchmarks.steps

@@ -120,7 +120,7 @@ def process_advantages(step_rewards: list[list[float]], step_ends: list[list[int
     tensor([[ 0.5800, -0.5800, -0.5800],
             [-0.5800, -0.5800,  0.0000]])
     """
-    every = torch.tensor([reward for steps in step_rewards for reward in steps])
+    every = torch.tensor([float(reward) for steps in step_rewards for reward in steps])
     mean, std = every.mean(), advantages.nan_std(every, dim=0)
     if wrong := [end for ends in step_ends for end in ends if not 0 <= end < length]:
         raise ValueError(f"a step must end at a token from 0 to {length - 1} (got {wrong[0]}). Count tokens from 0.")

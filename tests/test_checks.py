@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from grpo_nb.checks.exercises import exercise, judge, plain
+from tools.pages import exercises
 
 EVERY = check_answers.every()
 each_exercise = pytest.mark.parametrize("answers", EVERY, ids=lambda answers: answers.check)
@@ -22,6 +23,10 @@ each_exercise = pytest.mark.parametrize("answers", EVERY, ids=lambda answers: an
 def test_every_check_has_answers():
     assert [answers.check for answers in EVERY] == list(dict.fromkeys(answers.check for answers in EVERY))
     assert {answers.check for answers in EVERY} == set(check_answers.CHECKS)
+
+
+def test_every_check_belongs_to_an_exercise():
+    assert set(exercises.tasks()) == set(check_answers.CHECKS)
 
 
 @each_exercise

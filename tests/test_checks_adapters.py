@@ -4,19 +4,29 @@ import torch
 from check_answers import Answers
 
 
-def merge(weight, lora_A, lora_B, alpha, r):
-    return weight + alpha / r * lora_B @ lora_A
+def scaled(lora_A, lora_B, alpha, r):
+    return lora_A, lora_B * (alpha / r)
 
 
-def copied(weight, lora_A, lora_B, alpha, r):
-    merged = weight.clone()
-    merged += (lora_B @ lora_A) * (alpha / r)
-    return merged
+def joined(A1, B1, A2, B2):
+    return torch.cat([A1, A2], dim=0), torch.cat([B1, B2], dim=1)
 
 
-def adding(weight, lora_A, lora_B, alpha, r):
-    weight += alpha / r * lora_B @ lora_A
-    return weight
+def whole(A1, B1, A2, B2):
+    return torch.eye(A1.shape[1]), B1 @ A1 + B2 @ A2
+
+
+def by_hand(A1, B1, A2, B2):
+    A = torch.zeros(len(A1) + len(A2), A1.shape[1])
+    B = torch.zeros(len(B1), len(A))
+    A[: len(A1)], A[len(A1) :] = A1, A2
+    B[:, : len(A1)], B[:, len(A1) :] = B1, B2
+    return A, B
+
+
+def in_place(lora_A, lora_B, alpha, r):
+    lora_B *= alpha / r
+    return lora_A, lora_B
 
 
 def pairs(tensors):
@@ -40,20 +50,39 @@ def of_B(tensors):
 
 ANSWERS = [
     Answers(
-        check="check_merge",
-        right=[merge, copied, lambda *given: merge(*given).tolist(), lambda *given: merge(*given).numpy()],
+        check="check_scaled",
+        right=[
+            scaled,
+            lambda A, B, alpha, r: (A * (alpha / r), B),
+            lambda A, B, alpha, r: [A * (alpha / r) ** 0.5, B * (alpha / r) ** 0.5],
+        ],
         wrong={
-            "no α/r": (lambda W, A, B, alpha, r: W + B @ A, "leaves out α/r"),
-            "r/α": (lambda W, A, B, alpha, r: W + r / alpha * B @ A, "turns α/r upside down"),
-            "α": (lambda W, A, B, alpha, r: W + alpha * B @ A, "takes α for α/r"),
-            "α // r": (lambda W, A, B, alpha, r: W + alpha // r * B @ A, "rounds α/r down"),
-            "the product": (lambda W, A, B, alpha, r: alpha / r * B @ A, "gives the product alone"),
-            "A·B": (lambda W, A, B, alpha, r: W + alpha / r * A @ B, "two by two, weight"),
-            "in place": (adding, "must leave its arguments as they were (yours changes them)"),
-            "subtracted": (lambda W, A, B, alpha, r: W - alpha / r * B @ A, "subtracts the product"),
-            "nothing": (lambda *given: None, "is there a `return`?"),
+            "both": (lambda A, B, alpha, r: (A * alpha / r, B * alpha / r), "scales both"),
+            "r/α": (lambda A, B, alpha, r: (A, B * r / alpha), "upside down"),
+            "α": (lambda A, B, alpha, r: (A, B * alpha), "takes α for α/r"),
+            "α/√r": (lambda A, B, alpha, r: (A, B * alpha / r**0.5), "rsLoRA"),
+            "in place": (in_place, "must leave its arguments as they were"),
+            "unchanged": (lambda A, B, alpha, r: (A, B), "as they are"),
+            "the product": (lambda A, B, alpha, r: alpha / r * B @ A, "no pair (A, B)"),
+            "nothing": (lambda A, B, alpha, r: None, "is there a `return`?"),
         },
-        almost=(lambda W, A, B, alpha, r: W + max(1, alpha / r) * B @ A, "out 3, in 2, alpha 1, r 2"),
+        almost=(lambda A, B, alpha, r: (A, B * max(1, alpha / r)), "out 3, in 2, alpha 1, r 2"),
+    ),
+    Answers(
+        check="check_joined",
+        right=[joined, whole, by_hand, lambda A1, B1, A2, B2: joined(A2, B2, A1, B1)],
+        wrong={
+            "sums": (lambda A1, B1, A2, B2: (A1 + A2, B1 + B2), "mixes the two"),
+            "the first": (lambda A1, B1, A2, B2: (A1, B1), "gives the first alone"),
+            "the second": (lambda A1, B1, A2, B2: (A2, B2), "gives the second alone"),
+            "crossed": (lambda A1, B1, A2, B2: joined(A1, B2, A2, B1), "pairs the first A"),
+            "half of each": (lambda A1, B1, A2, B2: joined(A1, B1 / 2, A2, B2 / 2), "mean of the two changes"),
+            "the change": (lambda A1, B1, A2, B2: B1 @ A1 + B2 @ A2, "no pair (A, B)"),
+        },
+        almost=(
+            lambda A1, B1, A2, B2: joined(A1, B1, A2, B2) if len(A1) >= len(A2) else (A2, B2),
+            "rank 1 and rank 2",
+        ),
     ),
     Answers(
         check="check_is_trained",

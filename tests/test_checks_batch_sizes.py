@@ -30,31 +30,62 @@ def own(rounds, accumulation, rescales):
     return [1.0] * len(factors(rounds, accumulation, rescales))
 
 
+def ordered(prompts, updates, G, most):
+    update = prompts * G // updates
+    b = max(n for n in range(1, most + 1) if update % n == 0)
+    return b, update // b, update // b * updates
+
+
+def counting_down(prompts, updates, G, most):
+    b, round_ = most, prompts * G
+    while round_ % (updates * b):
+        b -= 1
+    return [b, round_ / updates / b, round_ / b]
+
+
 ANSWERS = [
     Answers(
-        check="check_batch",
+        check="check_dropped",
         right=[
-            lambda b, A, S, P, G, mu: (b * S * P // G, b * A * P, mu * S / A),
-            lambda b, A, S, P, G, mu: [Fraction(b * S * P, G), b * A * P, Fraction(mu * S, A)],
-            lambda b, A, S, P, G, mu: np.array([b * S * P / G, b * A * P, mu * S / A]),
-            lambda b, A, S, P, G, mu: torch.tensor([b * S * P / G, b * A * P, mu * S / A]),
+            lambda rows, b, A, S, G: rows % (b * S // G),
+            lambda rows, b, A, S, G: torch.tensor(rows - rows * G // (b * S) * (b * S // G)),
+            lambda rows, b, A, S, G: len(list(range(rows))[rows - rows % (b * S // G) :]),
         ],
         wrong={
-            "S for A": (lambda b, A, S, P, G, mu: (b * S * P / G, b * S * P, mu * S / A), "takes S for A"),
-            "A for S": (lambda b, A, S, P, G, mu: (b * A * P / G, b * A * P, mu * S / A), "takes A for S"),
-            "no P": (lambda b, A, S, P, G, mu: (b * S / G, b * A, mu * S / A), "forgets the processes"),
-            "no μ": (lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P, S / A), "forgets the passes"),
-            "no G": (lambda b, A, S, P, G, mu: (b * S * P, b * A * P, mu * S / A), "takes completions for prompts"),
-            "A / S": (lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P, mu * A / S), "turns S / A upside down"),
-            "whole updates": (lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P, mu * S // A), "rounds the updates"),
-            "two numbers": (
-                lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P),
-                "of shape [3] (yours: [1, 8], of shape [2])",
+            "A for S": (lambda rows, b, A, S, G: rows % max(1, b * A // G), "takes A for S"),
+            "no G": (lambda rows, b, A, S, G: rows % (b * S), "takes completions for prompts"),
+            "no S": (lambda rows, b, A, S, G: rows % max(1, b // G), "the prompts of one micro-step"),
+            "completions": (lambda rows, b, A, S, G: rows * G % (b * S), "counts the completions left out"),
+            "used rows": (lambda rows, b, A, S, G: rows // (b * S // G) * (b * S // G), "rows that are used"),
+            "rounds": (lambda rows, b, A, S, G: rows // (b * S // G), "counts the rounds"),
+            "a share": (lambda rows, b, A, S, G: rows % (b * S / G) / rows, "must give 2 (yours: 0.2)"),
+        },
+        almost=(lambda rows, b, A, S, G: rows % (b * max(A, S) // G), "S below A"),
+    ),
+    Answers(
+        check="check_batch_to_order",
+        right=[ordered, counting_down, lambda *given: np.array(ordered(*given))],
+        wrong={
+            "S for A": (lambda *given: [ordered(*given)[i] for i in (0, 2, 1)], "puts S where A belongs"),
+            "no G": (lambda prompts, updates, G, most: ordered(prompts, updates, 1, most), "takes prompts for compl"),
+            "the round": (
+                lambda prompts, updates, G, most: (*(x := ordered(prompts, 1, G, most))[:2], x[1] * updates),
+                "lets an update be the whole round",
             ),
+            "small": (lambda prompts, updates, G, most: ordered(prompts, updates, G, 1), "takes the smallest b"),
+            "the most": (
+                lambda prompts, updates, G, most: (
+                    most,
+                    prompts * G // updates // most,
+                    prompts * G // updates // most * updates,
+                ),
+                "takes b = most",
+            ),
+            "one update": (lambda prompts, updates, G, most: ordered(prompts, updates, G, most)[:2], "of shape [2]"),
         },
         almost=(
-            lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P, max(1, mu * S / A)),
-            "G = 8, mu = 1: must give [2, 32, 1/2] (yours: [2, 32, 1])",
+            lambda prompts, updates, G, most: ordered(prompts, updates, G, min(most, G)),
+            "must give [8, 1, 1] (yours: [4, 2, 2])",
         ),
     ),
     Answers(

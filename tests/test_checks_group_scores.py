@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from check_answers import Answers
 
+from grpo_nb import templates
 from grpo_nb.rewards import parsing
+
+block = f"8*9{templates.REASONING_END}{templates.SOLUTION_START}{{}}{templates.SOLUTION_END}".format
 
 
 def score(completion, true):
@@ -174,5 +177,18 @@ ANSWERS = [
             lambda r, G: over(r, G, rows(r, G).mean(1, keepdim=True), rows(r, G).std(1, keepdim=True), 1e-5),
             "one group, one hit",
         ),
+    ),
+    Answers(
+        check="check_completion_score",
+        right=[lambda: block("60"), lambda: block("84"), lambda: "8*9=63.5" + block("63.5")],
+        wrong={
+            "right": (lambda: block("72"), "gives the right answer. It must give 4.5 (yours: 13)"),
+            "near": (lambda: block("66"), "at most a tenth"),
+            "far": (lambda: block("17"), "more than a fifth"),
+            "no layout": (lambda: "60", "forgets the layout"),
+            "words": (lambda: block("sixty"), "gives no number"),
+            "a number": (lambda: 4.5 + 1, "must give 4.5 (yours: 5.5)"),
+        },
+        almost=(lambda: block("60") * 2, "the truth is 72: must give 4.5 (yours: -9)"),
     ),
 ]

@@ -2,87 +2,121 @@
 
 import math
 
-import numpy as np
 import torch
 from check_answers import Answers
 
 
-def merged(first, second):
+def entropy(first, second):
     top = max(first[0], second[0])
-    return top, sum(total * math.exp(peak - top) for peak, total in (first, second) if total)
+    halves = [(math.exp(m - top), s, t) for m, s, t in (first, second) if s]
+    total = sum(scale * s for scale, s, _ in halves)
+    return top + math.log(total) - sum(scale * t for scale, _, t in halves) / total
 
 
-def guarded(first, second):
-    top = max(first[0], second[0])
-    if top == -math.inf:
-        return top, 0.0
-    return [top, first[1] * math.exp(first[0] - top) + second[1] * math.exp(second[0] - top)]
+def by_log_sums(first, second):
+    """Each half weighs what its log-sum says."""
+    sums = [m + math.log(s) if s else -math.inf for m, s, _ in (first, second)]
+    weights = torch.tensor(sums, dtype=torch.float64).softmax(0)
+    means = torch.tensor([t / s if s else 0.0 for _, s, t in (first, second)], dtype=torch.float64)
+    return torch.tensor(sums, dtype=torch.float64).logsumexp(0) - weights @ means
 
 
-def two_ways(first, second):
-    if first[0] < second[0]:
-        first, second = second, first
-    return np.array([first[0], first[1] + (second[1] * math.exp(second[0] - first[0]) if second[1] else 0.0)])
+def by_mixture(first, second):
+    """A half is chosen, then a word of it: entropies of mixtures add up."""
+    parts = [part for part in (first, second) if part[1]]
+    sums = [m + math.log(s) for m, s, _ in parts]
+    top = max(sums)
+    shares = [math.exp(one - top) for one in sums]
+    shares = [share / sum(shares) for share in shares]
+    inner = [one - t / s for one, (_, s, t) in zip(sums, parts, strict=True)]
+    return [sum(p * (h - (math.log(p) if p else 0.0)) for p, h in zip(shares, inner, strict=True))]
 
 
-def scaled(factor):
-    def compute(first, second):
-        top = max(first[0], second[0])
-        return top, sum(total * factor(peak, top) for peak, total in (first, second) if total)
-
-    return compute
+def without_m(first, second):
+    return entropy(first, second) - max(first[0], second[0])
 
 
-def einsum(weight, p, target):
-    return torch.einsum("v,vh->h", torch.nn.functional.one_hot(torch.tensor(target), len(p)) - p, weight)
+def overflowing(first, second):
+    s, t = (sum(math.exp(part[0]) * part[i] for part in (first, second)) for i in (1, 2))
+    return math.log(s) - t / s
 
 
-def by_autograd(weight, p, target):
-    h = torch.zeros(weight.shape[1], requires_grad=True)
-    logps = (weight @ h + p.log().clamp(min=-1e4)).log_softmax(-1)
-    return torch.autograd.grad(logps[target], h)[0]
+def pulls(advantage, ratio, epsilon, beta):
+    if beta > 0:
+        return True
+    return advantage != 0 and not (ratio > 1 + epsilon if advantage > 0 else ratio < 1 - epsilon)
+
+
+def pulls_by_min(advantage, ratio, epsilon, beta):
+    clipped = max(1 - epsilon, min(ratio, 1 + epsilon))
+    return bool(beta) or (advantage != 0 and ratio * advantage <= clipped * advantage)
+
+
+def pulls_by_gradient(advantage, ratio, epsilon, beta):
+    x = torch.tensor(ratio, dtype=torch.float64, requires_grad=True)
+    loss = -torch.minimum(x * advantage, x.clamp(1 - epsilon, 1 + epsilon) * advantage) + beta * x
+    return torch.autograd.grad(loss, x)[0] != 0
 
 
 ANSWERS = [
     Answers(
-        check="check_merged_sums",
-        right=[merged, guarded, two_ways, lambda *given: torch.tensor(merged(*given), dtype=torch.float64)],
+        check="check_tokens_that_fit",
+        right=[
+            lambda free_gib, words: int(free_gib * 2**30 // (3 * words * 4)),
+            lambda free_gib, words: torch.tensor(math.floor(free_gib * 1024**3 / words / 12)),
+            lambda free_gib, words: divmod(free_gib * 2**28, 3 * words)[0],
+        ],
         wrong={
-            "sums added": (scaled(lambda peak, top: 1.0), "adds up the sums"),
-            "wrong way round": (scaled(lambda peak, top: math.exp(top - peak)), "the wrong way round"),
-            "own tops": (scaled(lambda peak, top: math.exp(peak)), "relative to no new top"),
-            "no exponential": (scaled(lambda peak, top: peak - top), "without the exponential"),
-            "too large": (
-                lambda a, b: (max(a[0], b[0]), math.exp(-max(a[0], b[0])) * sum(s * math.exp(t) for t, s in (a, b))),
-                "take, first = [1000, 1], second = [0, 5]: must give [1000, 1] (yours raises OverflowE",
-            ),
-            "−∞ − (−∞)": (
-                lambda a, b: (max(a[0], b[0]), sum(s * torch.tensor(t - max(a[0], b[0])).exp() for t, s in (a, b))),
-                "nothing twice, first = [-inf, 0], second = [-inf, 0]: must give [-inf, 0] (yours: [-inf, nan])",
-            ),
-            "the total": (lambda *given: merged(*given)[1], "of shape [2] (yours: 2.5, one number)"),
+            "one tensor": (lambda free_gib, words: int(free_gib * 2**30 / (words * 4)), "counts one tensor of logits"),
+            "two": (lambda free_gib, words: int(free_gib * 2**30 / (2 * words * 4)), "of the forward pass"),
+            "16 bits": (lambda free_gib, words: int(free_gib * 2**30 / (3 * words * 2)), "2 bytes for a number"),
+            "GB": (lambda free_gib, words: int(free_gib * 1e9 / (3 * words * 4)), "takes GB for GiB"),
+            "up": (lambda free_gib, words: math.ceil(free_gib * 2**30 / (3 * words * 4)), "rounds up"),
+            "a share": (lambda free_gib, words: free_gib * 2**30 / (3 * words * 4), "must give 2730 (yours: 2731)"),
         },
-        almost=(
-            lambda a, b: merged(a, b) if math.isfinite(a[0] + b[0]) else (0.0, 2.0),
-            "nothing first, first = [-inf, 0], second = [4, 2]: must give [4, 2] (yours: [0, 2])",
-        ),
+        almost=(lambda free_gib, words: max(1, int(free_gib * 2**30 / (3 * words * 4))), "no token"),
     ),
     Answers(
-        check="check_direction",
-        right=[lambda weight, p, target: weight[target] - p @ weight, einsum, by_autograd],
+        check="check_merged_entropy",
+        right=[entropy, by_log_sums, by_mixture],
         wrong={
-            "the sign": (lambda weight, p, target: p @ weight - weight[target], "turns the sign"),
-            "the row": (lambda weight, p, target: weight[target], "leaves out the others' pull"),
-            "1 − p": (lambda weight, p, target: (1 - p[target]) * weight[target], "the target's own share only"),
-            "equal weights": (lambda weight, p, target: weight[target] - weight.mean(0), "for as likely as the next"),
-            "of p": (lambda weight, p, target: p[target] * (weight[target] - p @ weight), "of p, not of log p"),
-            "a number": (lambda weight, p, target: (weight[target] - p @ weight).sum(), "(yours: 0, one number)"),
-            "the others": (lambda weight, p, target: -p @ weight, "gives the others' pull alone"),
-            "two numbers": (lambda weight, p, target: (weight[target] - p @ weight)[:2], "four words, H = 3"),
+            "sums added": (
+                lambda a, b: max(a[0], b[0]) + math.log(a[1] + b[1]) - (a[2] + b[2]) / (a[1] + b[1]),
+                "adds up the sums",
+            ),
+            "no m": (without_m, "forgets to add m"),
+            "bits": (lambda *given: entropy(*given) / math.log(2), "takes bits for nats"),
+            "halves added": (
+                lambda *given: sum(m + math.log(s) - t / s for m, s, t in given if s),
+                "adds up the entropies",
+            ),
+            "the log-sum": (
+                lambda a, b: torch.logsumexp(torch.tensor([m + math.log(s) for m, s, _ in (a, b) if s]), 0),
+                "gives the log-sum",
+            ),
+            "too large": (overflowing, "a gap that exp cannot take"),
+            "a triple": (lambda *given: (0.0, 1.0, entropy(*given)), "of shape [3]"),
         },
-        almost=(  # among the others, but divided by nothing
-            lambda weight, p, target: weight[target] - p @ weight / (1 - p[target]) * (1 - p[target]),
-            "certain already",
+        almost=(lambda a, b: entropy(a, b) if a[1] and b[1] else 0.0, "nothing first"),
+    ),
+    Answers(
+        check="check_pulls",
+        right=[pulls, pulls_by_min, pulls_by_gradient],
+        wrong={
+            "both sides": (
+                lambda advantage, ratio, epsilon, beta: beta > 0 or (advantage != 0 and abs(ratio - 1) <= epsilon),
+                "clips on both sides",
+            ),
+            "turned": (lambda advantage, *given: pulls(-advantage, *given), "turns the sides"),
+            "dead": (lambda advantage, *given: advantage == 0 or pulls(advantage, *given), "forgets the dead groups"),
+            "no clip": (lambda advantage, ratio, epsilon, beta: advantage != 0 or beta > 0, "forgets the clip"),
+            "no KL": (lambda *given: pulls(*given[:3], 0.0), "forgets the KL term"),
+            "not": (lambda *given: not pulls(*given), "tells which tokens need none"),
+            "a number": (lambda advantage, ratio, epsilon, beta: ratio * advantage, "(yours: "),
+        },
+        almost=(
+            lambda advantage, ratio, epsilon, beta: pulls(advantage, ratio, 0.2, beta),
+            "a wide clip, advantage = 1, ratio = 1.5, epsilon = 0.6",
         ),
     ),
 ]

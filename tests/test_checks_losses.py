@@ -1,107 +1,103 @@
-"""What learners write about the clip and the weights of tokens."""
+"""What learners write about the loss."""
 
-import numpy as np
+import math
+
 import torch
 from check_answers import Answers
 
-
-def clip(ratio, low, high):
-    return max(1 - low, min(ratio, 1 + high))
+from grpo_nb import losses
 
 
-def surrogate(ratio, A, low, high):
-    return -min(ratio * A, clip(ratio, low, high) * A)
-
-
-def by_cases(ratio, advantage, epsilon, epsilon_high):
+def push(ratio, advantage, epsilon):
     if advantage > 0:
-        return -advantage * min(ratio, 1 + epsilon_high)
-    return -advantage * max(ratio, 1 - epsilon)
+        return 1 if ratio < 1 + epsilon else 0
+    return -1 if advantage < 0 and ratio > 1 - epsilon else 0
 
 
-def in_torch(ratio, advantage, epsilon, epsilon_high):
-    rho = torch.tensor(ratio)
-    return -torch.minimum(rho * advantage, rho.clamp(1 - epsilon, 1 + epsilon_high) * advantage)
+def by_autograd(ratio, advantage, epsilon):
+    logp = torch.tensor(math.log(ratio), requires_grad=True)
+    inside = logp.exp().clamp(1 - epsilon, 1 + epsilon)
+    torch.min(logp.exp() * advantage, inside * advantage).backward()
+    return torch.sign(logp.grad)
 
 
-def weights(lengths, loss_type, limit):
-    rows = len(lengths)
-    whole = {"bnpo": sum(lengths), "dr_grpo": rows * limit}
-    return [1 / whole.get(loss_type, rows * length) for length in lengths]
+def name(lengths, weights, limit):
+    if max(weights) - min(weights) > 1e-9:
+        return "grpo"
+    divisors = {sum(lengths): "bnpo", len(lengths): "luspo", len(lengths) * limit: "dr_grpo"}
+    return divisors[round(1 / weights[0])]
 
 
-def in_numpy(lengths, loss_type, max_completion_length):
-    lengths = np.array(lengths)
-    if loss_type == "grpo":
-        return 1 / lengths / len(lengths)
-    return np.ones(len(lengths)) / (lengths.sum() if loss_type == "bnpo" else len(lengths) * max_completion_length)
+def by_trying(lengths, weights, limit):
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).double()
+    for loss_type in ("grpo", "bnpo", "luspo", "dr_grpo"):
+        found = losses.token_weights(mask, loss_type=loss_type, max_completion_length=limit)[:, 0]
+        if torch.allclose(found, torch.tensor(weights, dtype=torch.float64)):
+            return loss_type
 
 
-def off(**divisors):
-    def compute(lengths, loss_type, limit):
-        if loss_type not in divisors:
-            return weights(lengths, loss_type, limit)
-        return [1 / divisors[loss_type](lengths, length, limit) for length in lengths]
-
-    return compute
+def is_flat(weights):
+    return max(weights) - min(weights) < 1e-9
 
 
 ANSWERS = [
     Answers(
-        check="check_surrogate",
-        right=[surrogate, by_cases, in_torch, lambda *given: np.float32(surrogate(*given))],
+        check="check_push",
+        right=[push, by_autograd, lambda r, a, e: [float((a > 0 and r < 1 + e) - (a < 0 and r > 1 - e))]],
         wrong={
-            "no clip": (lambda ratio, A, low, high: -ratio * A, "does not clip"),
-            "no min": (lambda ratio, A, low, high: -clip(ratio, low, high) * A, "clips, and takes no min"),
-            "max": (
-                lambda ratio, A, low, high: -max(ratio * A, clip(ratio, low, high) * A),
-                "takes the max for the min",
-            ),
-            "no minus": (lambda *given: -surrogate(*given), "forgets the minus"),
-            "one ε": (lambda ratio, A, low, high: surrogate(ratio, A, low, low), "takes ε for both ends"),
-            "ends changed": (lambda ratio, A, low, high: surrogate(ratio, A, high, low), "changes the two ends"),
-            "ρA clipped": (
-                lambda ratio, A, low, high: -min(ratio * A, clip(ratio * A, low, high)),
-                "clips ρA, and not ρ",
-            ),
-            "a pair": (
-                lambda ratio, A, low, high: (ratio * A, clip(ratio, low, high) * A),
-                "one number (yours: [2, 2], of shape",
+            "no clip": (lambda r, a, e: (a > 0) - (a < 0), "forgets the clip"),
+            "no min": (lambda r, a, e: (1 - e < r < 1 + e) * ((a > 0) - (a < 0)), "clips without the min"),
+            "of the loss": (lambda r, a, e: -push(r, a, e), "the sign of the gradient"),
+            "back to 1": (lambda r, a, e: (r < 1) - (r > 1), "brings the ratio back to 1"),
+            "above only": (lambda r, a, e: (r < 1 + e) * ((a > 0) - (a < 0)), "clips above only"),
+            "max for min": (
+                lambda r, a, e: ((a > 0) * (r > 1 - e) or -((a < 0) * (r < 1 + e))) * 1,
+                "clips the other side",
             ),
         },
-        almost=(lambda ratio, A, low, high: -A * min(ratio, 1 + high) if A > 0 else -A * ratio, "clips above only"),
+        almost=(lambda r, a, e: push(r, a, 0.2), "a wider interval"),
     ),
     Answers(
-        check="check_token_weights",
-        right=[weights, in_numpy, lambda *given: torch.tensor(weights(*given))],
+        check="check_loss_type",
+        right=[name, by_trying, lambda lengths, weights, limit: {"type": name(lengths, weights, limit)}["type"]],
         wrong={
-            "all tokens": (
-                lambda lengths, *rest: [1 / sum(lengths)] * len(lengths),
-                "all tokens under every loss type",
+            "equal is grpo": (lambda n, w, limit: "grpo" if is_flat(w) else "bnpo", "equal weights for grpo"),
+            "equal is bnpo": (lambda n, w, limit: "bnpo" if is_flat(w) else "grpo", "stops at equal weights"),
+            "no luspo": (
+                lambda n, w, limit: "grpo" if not is_flat(w) else "bnpo" if round(1 / w[0]) == sum(n) else "dr_grpo",
+                "forgets luspo",
             ),
-            "own length": (
-                lambda lengths, *rest: [1 / len(lengths) / length for length in lengths],
-                "own length under every loss type",
+            "the limit alone": (
+                lambda n, w, limit: (
+                    "grpo" if not is_flat(w) else {sum(n): "bnpo", limit: "dr_grpo"}.get(round(1 / w[0]), "luspo")
+                ),
+                "leaves the number of answers out of dr_grpo",
             ),
-            "no rows": (
-                off(grpo=lambda lengths, length, limit: length, dr_grpo=lambda lengths, length, limit: limit),
-                "forgets the number of answers under grpo and dr_grpo",
-            ),
-            "the longest": (
-                off(dr_grpo=lambda lengths, length, limit: len(lengths) * max(lengths)),
-                "the longest answer",
-            ),
-            "padding": (off(bnpo=lambda lengths, length, limit: len(lengths) * max(lengths)), "counts the padding"),
-            "of the answer": (
-                lambda lengths, *rest: [n * w for n, w in zip(lengths, weights(lengths, *rest), strict=True)],
-                "the whole answer",
-            ),
-            "a mask": (
-                lambda lengths, *rest: [[w] * n for n, w in zip(lengths, weights(lengths, *rest), strict=True)],
-                "must give [0.25, 0.0625] (yours: [[0.25, 0.25], [0.0625",
-            ),
-            "the sum": (lambda *given: sum(weights(*given)), "(yours: 0.3125, one number)"),
+            "a number": (lambda n, w, limit: 1 / w[0], "must give 'grpo' (yours: 4)"),
+            "dapo": (lambda n, w, limit: name(n, w, limit).replace("bnpo", "dapo"), "(yours: 'dapo')"),
         },
-        almost=(off(dr_grpo=lambda lengths, length, limit: len(lengths) * (limit + 1)), "loss_type = 'dr_grpo'"),
+        almost=(
+            lambda n, w, limit: (
+                "grpo" if w[0] != w[1] else {sum(n): "bnpo", len(n): "luspo"}.get(round(1 / w[0]), "dr_grpo")
+            ),
+            "3 answers",
+        ),
+    ),
+    Answers(
+        check="check_kl_estimate",
+        right=[
+            lambda p, q: ((p - q).exp() * (p - q)).mean(),
+            lambda p, q: ((p - q).exp() * ((q - p).exp() - (q - p) - 1)).mean(),  # k3 under the weight
+            lambda p, q: sum(math.exp(a - b) * (a - b) for a, b in zip(p.tolist(), q.tolist(), strict=True)) / len(p),
+        ],
+        wrong={
+            "k1": (lambda p, q: (p - q).mean(), "takes the tokens for the policy's own"),
+            "the other way": (lambda p, q: (q - p).mean(), "takes the KL the wrong way round"),
+            "k3": (lambda p, q: ((q - p).exp() - (q - p) - 1).mean(), "takes k3"),
+            "π_ref/π": (lambda p, q: ((q - p).exp() * (p - q)).mean(), "turns the weight round"),
+            "the sum": (lambda p, q: ((p - q).exp() * (p - q)).sum(), "adds up"),
+            "one for each token": (lambda p, q: (p - q).exp() * (p - q), "of shape [10]"),
+        },
+        almost=(lambda p, q: ((p - q).exp().clamp(max=5) * (p - q)).mean(), "a policy that left the reference"),
     ),
 ]

@@ -103,7 +103,7 @@ def test_everybody_sees_the_question(monkeypatch):
     import IPython.display
 
     shown = []
-    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw, **_: shown.append(data))
     guess = checks.predict('is p < 0.5 & "rare"?', ["yes", "<b>no</b>"])
     guess._ipython_display_()
     field, line = shown

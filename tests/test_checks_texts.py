@@ -45,6 +45,25 @@ def growing(prompt_ids, full_ids):
     return torch.tensor([int(full_ids[: i + 1] != prompt_ids[: i + 1]) for i in range(len(full_ids))])
 
 
+CHAT = [
+    {"role": "user", "content": "Q1"},
+    {"role": "assistant", "content": templates.worked_answer("T1", "A1")},
+    {"role": "user", "content": "Q2"},
+    {"role": "assistant", "content": templates.worked_answer("T2", "A2")},
+]
+
+
+def faults(render):
+    found, text = set(), render(CHAT)
+    if not render(CHAT[:2]).startswith(render(CHAT[:1], add_generation_prompt=True)):
+        found.add("prefix")
+    if text.endswith(CHAT[-1]["content"]):
+        found.add("end")
+    if CHAT[1]["content"] not in text:
+        found.add("thoughts")
+    return found
+
+
 ANSWERS = [
     Answers(
         check="check_template",
@@ -95,5 +114,21 @@ ANSWERS = [
             "no list": (lambda prompt, full: len(prompt), "(yours: 2, one number)"),
         },
         almost=(lambda prompt, full: [int(x not in prompt) for x in full], "a completion that repeats the prompt"),
+    ),
+    Answers(
+        check="check_faults",
+        right=[faults, lambda render: list(faults(render)), lambda render: frozenset(faults(render))],
+        wrong={
+            "none": (lambda render: set(), "finds no fault in anything"),
+            "our EOS": (
+                lambda render: faults(render) - {"end"} | ({"end"} if not render(CHAT).endswith(EOS) else set()),
+                "an end of their own",
+            ),
+            "no end": (lambda render: faults(render) - {"end"}, "never sees that an end is missing"),
+            "no prefix": (lambda render: faults(render) - {"prefix"}, "is no beginning"),
+            "no thoughts": (lambda render: faults(render) - {"thoughts"}, "earlier thoughts are cut"),
+            "all": (lambda render: {"prefix", "end", "thoughts"}, "ours, template = 'ours': must give []"),
+        },
+        almost=(lambda render: faults(render) if len(faults(render)) < 3 else {"prefix", "end"}, "all three"),
     ),
 ]

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -390,6 +391,23 @@ def test_other_problems_keep_apart():
     assert len({data.normal_form(text) for text in texts}) == len(texts)
 
 
+def test_the_sample_of_gsm8k_comes_with_the_package_and_its_licence():
+    rows = data.load_rows("gsm8k_sample")
+    assert len(rows) == 100 and len({row["problem"] for row in rows}) == 100
+    assert all(rewards.can_match(row["answer"]) and row["working"] for row in rows)
+    assert data.is_available("gsm8k_sample")
+    with pytest.raises(ValueError, match="has no 'held_out' split"):
+        data.load_rows("gsm8k_sample", split="held_out")
+    licence = Path(data.__file__).parent / "gsm8k_sample" / "LICENSE"
+    assert licence.read_text(encoding="utf8").startswith("MIT License\n\nCopyright (c) 2021 OpenAI")
+
+
+@pytest.mark.skipif(not data.is_available("gsm8k"), reason="GRPO_NB_DATA holds no gsm8k")
+def test_the_sample_is_every_88th_row_of_the_real_one():
+    whole = data.load_rows("gsm8k") + data.load_rows("gsm8k", split="held_out")
+    assert data.load_rows("gsm8k_sample") == whole[::88]
+
+
 @pytest.mark.skipif(not data.is_available("gsm8k"), reason="GRPO_NB_DATA holds no gsm8k")
 def test_real_gsm8k_has_its_published_size():
     train, test = data.load_rows("gsm8k"), data.load_rows("gsm8k", split="held_out")
@@ -398,7 +416,7 @@ def test_real_gsm8k_has_its_published_size():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="one of gsm8k, dapo_math, open_math_reasoning"):
+    with pytest.raises(ValueError, match="one of gsm8k, gsm8k_sample, dapo_math, open_math_reasoning"):
         data.load_rows("gms8k")
     with pytest.raises(ValueError, match="dapo_math has no 'held_out' split"):
         data.load_rows("dapo_math", split="held_out")

@@ -1,9 +1,12 @@
 """Every explorer, without kernel or browser: its controls, its bounds, and the picture that a saved notebook keeps."""
 
+import asyncio
 import base64
 import contextlib
 import html
 import importlib
+import io
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,13 +14,13 @@ from pathlib import Path
 import ipywidgets
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image, ImageChops
 
-from grpo_nb import explorers
+from grpo_nb import explorers, plots
 from grpo_nb.explorers import panel, sampling
 
 NO_PANEL = ("panel", "experiment")  # what the others share; a button, tests/test_explorers_experiment.py
 FILES = sorted(path.stem for path in Path(explorers.__file__).parent.glob("[a-z]*.py") if path.stem not in NO_PANEL)
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="module", params=FILES)
@@ -33,11 +36,11 @@ def shown(request):
 @contextlib.contextmanager
 def blank(shown):
     """Meanwhile the panel draws nothing: for moves whose picture no test looks at, and it takes most of the time."""
-    draw, shown.draw = shown.draw, lambda **values: (Figure(figsize=(1, 1)), "nothing")
+    layers, shown.layers = shown.layers, (dict, lambda values, frame: Figure(figsize=(1, 1)), lambda values: "nothing")
     try:
         yield
     finally:
-        shown.draw = draw
+        shown.layers = layers
 
 
 class Tags(HTMLParser):
@@ -55,6 +58,28 @@ def image_of(page: str) -> dict:
     return image
 
 
+def pixels_of(image: dict) -> bytes:
+    return base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+
+
+@pytest.fixture
+def outputs(monkeypatch) -> list[tuple[dict, dict]]:
+    """(data, transient) of what is displayed meanwhile, as a kernel would send it."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.testing.globalipapp import start_ipython
+
+    if not InteractiveShell.initialized():
+        start_ipython()
+    sent: list = []
+    publish = InteractiveShell.instance().display_pub
+    monkeypatch.setattr(
+        publish,
+        "publish",
+        lambda data, metadata=None, *, transient=None, update=False, **_: sent.append((data, transient)),
+    )
+    return sent
+
+
 # What every file promises.
 def test_every_file_is_told_and_has_the_four_functions():
     assert len(FILES) == 9
@@ -64,34 +89,61 @@ def test_every_file_is_told_and_has_the_four_functions():
         assert all(callable(getattr(module, function)) for function in ("compute", "figure", "caption", "explorer"))
 
 
-def test_a_saved_notebook_shows_the_picture(shown):
-    bundle = shown._repr_mimebundle_()
-    image = image_of(bundle["text/html"])
-    assert base64.b64decode(bundle["image/png"]).startswith(PNG)
-    assert image["src"] == "data:image/png;base64," + bundle["image/png"], "the page shows the same picture"
-    assert image["alt"] == bundle["text/plain"] == shown.caption
-    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == shown.widget.model_id
-    assert len(str(bundle)) < 300_000, "a committed output"
+def test_a_notebook_shows_the_controls_and_keeps_the_picture(shown, outputs):
+    """Two outputs: a front end shows the controls while their kernel runs, and the picture always."""
+    shown._ipython_display_()
+    (controls, _), (page, _) = outputs
+    assert controls[plots.WIDGET_VIEW]["model_id"] == shown.controls.model_id and not controls["text/html"]
+    image, words = image_of(page["text/html"]), shown.caption
+    assert image["alt"] == page["text/plain"] == words and plots.WIDGET_VIEW not in page
+    assert len(Image.open(io.BytesIO(pixels_of(image))).convert("RGB").getcolors(64)) > 2, "in few colours"
+    assert len(str(page)) < 100_000, "a committed output"
+
+
+def test_the_kept_picture_follows_the_controls(outputs):
+    shown, _ = small_panel()
+    shown._ipython_display_()
+    shown.fields["size"].value = 5
+    shown.fields["size"].value = 3
+    first, second, refused = outputs[1:]
+    assert first[1] == second[1] == refused[1] and first[1]["display_id"], "the same output, changed"
+    assert "size 5" in second[0]["text/plain"] and "size 5" in html.unescape(second[0]["text/html"])
+    assert 'role="alert"' in refused[0]["text/html"]
 
 
 def test_the_picture_is_told_in_words_with_numbers(shown):
-    words = shown._repr_mimebundle_()["text/plain"]
-    assert image_of(shown.view.value)["alt"] == words == shown.caption
+    words = shown.caption
+    assert image_of(shown.view.value)["alt"] == words
     assert any(character.isdigit() for character in words) and len(words) > 60 and words.endswith((".", ")"))
     assert "nan" not in words.lower()
 
 
-def test_few_controls_each_with_a_name(shown, request):
-    # The one exception: a schedule follows from six integers, and nobody could see what else moves it.
-    most = {"batch_flow": 9}.get(request.node.callspec.params["shown"], 6)
-    assert 2 <= len(shown.fields) <= most
+def test_few_controls_each_with_a_name(shown):
+    preset, grid, *fold = shown.controls.children
+    assert 2 <= len(grid.children) <= 6 and preset is shown.preset
     assert [field.description for field in shown.fields.values()] == list(shown.fields)
-    for name, field in shown.fields.items():  # a name that is too long would leave nothing to type in
-        assert int(field.layout.width.removesuffix("ch")) >= len(name) + len(str(field.value)) + 4
+    assert {len(box.children) for box in fold[1:]} <= {len(shown.fields) - len(grid.children)}
+    room = int(preset.style.description_width.removesuffix("ch"))
+    for field in (preset, *shown.fields.values()):  # the names take one width, the fields what is left of theirs
+        assert int(field.style.description_width.removesuffix("ch")) == room >= len(field.description)
+    columns = grid.layout.grid_template_columns
+    assert re.fullmatch(rf"repeat\(auto-fill, minmax\(min\(100%, calc\({room + 12}ch \+ 8em\)\), 1fr\)\)", columns)
+
+
+def test_rare_controls_are_folded_and_their_values_are_told():
+    shown = importlib.import_module("grpo_nb.explorers.batch_flow").explorer()
+    *_, button, fold = shown.controls.children
+    assert fold.layout.display == "none"
+    assert button.description == "more: num_iterations 1, shuffle False, backend trl"
+    shown.fields["num_iterations"].value = 2
+    assert "num_iterations 2" in button.description
+    button.value = True
+    assert fold.layout.display != "none"
 
 
 def test_every_slider_stands_beside_a_named_field(shown):
-    boxes = [box for box in shown.widget.children[0].children if isinstance(box, ipywidgets.HBox)]
+    grids = [box for box in shown.controls.children if isinstance(box, ipywidgets.GridBox)]
+    boxes = [box for grid in grids for box in grid.children if isinstance(box, ipywidgets.HBox)]
     numbers = [
         f for f in shown.fields.values() if isinstance(f, (ipywidgets.BoundedIntText, ipywidgets.BoundedFloatText))
     ]
@@ -104,7 +156,7 @@ def test_every_slider_stands_beside_a_named_field(shown):
             assert field.value == moved, "the field follows the slider"
             field.value = start
             assert slider.value == start, "and the slider the field"
-            assert slider.continuous_update is False, "no picture for every pixel that it passes"
+            assert slider.continuous_update, "the picture follows a drag"
     shown.render()
 
 
@@ -124,7 +176,7 @@ def test_numbers_stay_within_their_bounds(shown):
     shown.render()
 
 
-def test_every_choice_and_every_preset_draws(shown):
+def test_every_choice_draws(shown):
     for name, field in shown.fields.items():
         if isinstance(field, ipywidgets.Dropdown):
             start = field.value
@@ -133,11 +185,49 @@ def test_every_choice_and_every_preset_draws(shown):
                 assert "role=" not in shown.view.value, f"{name} = {option}: {shown.view.value[-300:]}"
             with blank(shown):
                 field.value = start
+
+
+def apart(drawing) -> None:
+    """The names along the bottom stand within the figure, none over another."""
+    boxes = [text.get_window_extent() for text in drawing.texts]
+    for i, box in enumerate(boxes):
+        assert box.x1 <= drawing.bbox.x1 and box.y0 >= 0, drawing.texts[i]
+        assert not any(box.overlaps(other) for other in boxes[:i]), drawing.texts[i]
+
+
+def moves(shown, count: int):
+    """So many random changes of one control each, to its ends and in between; lines swap halves."""
+    chance = random.Random(0)
+    for _ in range(count):
+        name, field = chance.choice(list(shown.fields.items()))
+        if hasattr(field, "options"):
+            value = chance.choice(field.options)
+        elif hasattr(field, "max"):
+            value = chance.choice([field.min, field.max, field.value + chance.randint(-9, 9) * field.step])
+        else:
+            value = " ".join(field.value.split()[: chance.randint(1, 9)] * chance.randint(1, 2))
+        yield name, value
+
+
+def test_the_picture_is_that_of_a_new_figure(shown):
+    """Nothing is left of the last picture, to the last pixel; drawn by matplotlib alone, without what is remembered."""
     assert len(shown.presets) >= 2
-    for name, values in shown.presets.items():
-        shown.preset.value = name
-        assert values.items() <= shown.values.items(), "a preset lies within the bounds"
-        assert shown.preset.value == name and "role=" not in shown.view.value, name
+    for name, value in [*(("preset", name) for name in shown.presets), *moves(shown, 4)]:
+        (shown.preset if name == "preset" else shown.fields[name]).value = value
+        if name == "preset":
+            assert shown.values == shown.presets[value], "it sets every control, within its bounds"
+            assert "role=" not in shown.view.value and shown.preset.value == value
+        elif "role=" in shown.view.value:
+            continue
+        compute, figure, _ = shown.layers
+        drawing, new = figure(compute(**shown.values)), io.BytesIO()
+        drawing.savefig(new, format="png", dpi=plots.DPI)
+        apart(drawing)
+        ours, theirs = (
+            Image.open(io.BytesIO(data)).convert("RGB")
+            for data in (pixels_of(image_of(shown.view.value)), new.getvalue())
+        )
+        assert ours.size == theirs.size and ImageChops.difference(ours, theirs).getbbox() is None, (name, value)
 
 
 def test_a_number_in_a_presets_name_is_among_its_values(shown):
@@ -150,16 +240,22 @@ def test_a_number_in_a_presets_name_is_among_its_values(shown):
 
 
 # The panel itself.
-def small_panel(draw=None):
-    def count(**values):
+def small_panel():
+    def compute(**values):
         drawn.append(values)
         if values["size"] == 3:
             raise ValueError("size must not be 3 (got 3). Try <b>4</b>.")
-        return Figure(figsize=(1, 1)), f"A figure of size {values['size']} & <script>."
+        return values
+
+    def figure(values, frame):
+        return Figure(figsize=(1, 1))
+
+    def caption(values):
+        return f"A figure of size {values['size']} & <script>."
 
     drawn: list[dict] = []
     controls = {"size": panel.Number(1, 0, 9, 1), "kind": panel.Choice("a", ("a", "b")), "line": panel.Words("x")}
-    return panel.Panel(count, controls, {"both": {"size": 2, "kind": "b"}}), drawn
+    return panel.Panel((compute, figure, caption), controls, {"both": {"size": 2, "kind": "b"}}), drawn
 
 
 def test_a_line_is_read_when_it_is_finished():
@@ -172,6 +268,72 @@ def test_a_moved_control_draws_once():
     shown.fields["size"].value = 5
     assert drawn == [{"size": 1, "kind": "a", "line": "x"}, {"size": 5, "kind": "a", "line": "x"}]
     assert "size 5" in html.unescape(shown.view.value)
+
+
+def test_a_preset_sets_what_it_does_not_name():
+    shown, _ = small_panel()
+    shown.fields["line"].value = "y"
+    shown.preset.value = "both"
+    assert shown.values == {"size": 2, "kind": "b", "line": "x"}
+
+
+# Where a kernel runs, its loop hands over one message of the front end after the other.
+def drag(shown, field: str, values, *, pause: float = 0.0) -> None:
+    async def messages():
+        for value in values:
+            shown.fields[field].value = value
+            await asyncio.sleep(pause)
+        await asyncio.sleep(2 * panel.WAIT_S)
+
+    asyncio.run(messages())
+
+
+def test_of_a_drag_the_last_position_is_drawn():
+    shown, drawn = small_panel()
+    drag(shown, "size", [2, 4, 6, 8, 7])
+    assert [values["size"] for values in drawn] == [1, 7] and "size 7" in html.unescape(shown.view.value)
+
+
+def test_a_slow_drag_is_followed():
+    """It does not wait until the hand rests."""
+    shown, drawn = small_panel()
+    drag(shown, "size", [2, 4, 5, 6, 8, 7], pause=1.2 * panel.WAIT_S)
+    assert len(drawn) > 3 and drawn[-1]["size"] == 7
+
+
+def test_a_drag_that_ends_on_a_refusal_shows_it_and_one_that_passes_it_does_not():
+    shown, _ = small_panel()
+    drag(shown, "size", [2, 3])
+    assert "size must not be 3" in shown.view.value and "size 1" in html.unescape(shown.view.value)
+    drag(shown, "size", [2, 3, 4])
+    assert "role=" not in shown.view.value and "size 4" in html.unescape(shown.view.value)
+
+
+def test_presets_and_a_hand_between_two_pictures_make_one():
+    shown, drawn = small_panel()
+
+    async def messages():
+        shown.preset.value = "both"
+        shown.fields["size"].value = 5
+        await asyncio.sleep(2 * panel.WAIT_S)
+
+    asyncio.run(messages())
+    assert drawn[1:] == [{"size": 5, "kind": "b", "line": "x"}] and shown.preset.value == panel.NONE
+
+
+def test_who_asks_does_not_wait(outputs):
+    """A cell that moves a control and reads the caption, or shows the panel, in one go."""
+    shown, drawn = small_panel()
+
+    async def cell():
+        shown.fields["size"].value = 5
+        assert "size 5" in shown.caption
+        shown.fields["size"].value = 6
+        shown._ipython_display_()
+        await asyncio.sleep(2 * panel.WAIT_S)
+
+    asyncio.run(cell())
+    assert "size 6" in outputs[1][0]["text/plain"] and len(drawn) == 3, "and nothing is drawn twice"
 
 
 def test_a_preset_draws_once_and_a_hand_takes_over():

@@ -67,12 +67,11 @@ def test_the_figure_draws_what_was_computed():
 def test_the_legend_names_each_term_by_its_own_look():
     run = card.compute(trained="all weights, 16 bits", **SIZES)
     drawing = card.figure(run)
-    (legend,) = drawing.legends
     looks = [(plots.OKABE_ITO[colour], hatch) for _, colour, hatch in card.LOOKS.values()]
     assert len(set(looks)) == len(card.LOOKS)
-    texts = [text.get_text() for text in legend.texts]
+    texts = [text.get_text() for text in drawing.texts]
     assert texts[:3] == ["weights 7.5", "optimizer 15.0", "gradients 7.5"] and texts[-1] == "KV cache 1.4"
-    for text, patch in zip(texts, legend.get_patches(), strict=True):
+    for text, patch in zip(texts, drawing.artists, strict=True):
         _, colour, hatch = next(look for look in card.LOOKS.values() if text.startswith(look[0]))
         assert to_hex(patch.get_facecolor()) == plots.OKABE_ITO[colour].lower() and patch.get_hatch() == hatch
 
@@ -82,8 +81,7 @@ def test_nothing_overlaps_or_leaves_the_figure(preset):
     run = card.compute(**list(card.explorer().presets.values())[preset])
     drawing = card.figure(run)
     drawing.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in drawing.axes[0].texts]
-    boxes += [text.get_window_extent() for legend in drawing.legends for text in legend.texts]
+    boxes = [text.get_window_extent() for text in [*drawing.axes[0].texts, *drawing.texts]]
     for i, box in enumerate(boxes):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= drawing.bbox.x1 and box.y1 <= drawing.bbox.y1
         assert not any(box.overlaps(other) for other in boxes[:i])

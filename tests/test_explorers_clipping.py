@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from trl import GRPOConfig
 
 from grpo_nb import losses
 from grpo_nb.explorers import clipping
@@ -22,9 +23,9 @@ def test_clipped_objective_and_gradient(advantage):
 
 
 def test_other_gradients():
-    curves = clipping.compute(advantage=1.0, epsilon_high=0.5)
+    curves = clipping.compute(advantage=1.0, epsilon_high=1.5)
     rho, gate = curves.ratio, torch.sigmoid(curves.ratio - 1)
-    torch.testing.assert_close(curves.gradient["cispo"], rho.clamp(max=0.5))
+    torch.testing.assert_close(curves.gradient["cispo"], rho.clamp(max=1.5))
     torch.testing.assert_close(curves.gradient["sapo"], 4 * gate * (1 - gate) * rho)
     torch.testing.assert_close(curves.gradient["vespo"], rho**2 * (3 - 3 * rho).exp())
 
@@ -57,9 +58,21 @@ def test_every_ratio_is_of_a_probability():
 
 def test_the_words_follow_the_controls():
     shown = clipping.explorer()
-    assert "no gradient for ratios 1.21 to 2.50" in shown.caption and "cispo +0.20" in shown.caption
+    assert "no gradient for ratios 1.21 to 2.50" in shown.caption and "cispo +1.00" in shown.caption
     shown.fields["advantage"].value = -1.0
     assert "no gradient for ratios 0.05 to 0.79. At ratio 1 the gradient is grpo -1.00" in shown.caption
+
+
+def test_cispo_is_drawn_with_a_cap_that_lets_a_ratio_of_1_pass():
+    """5, as TRL's docs recommend, where epsilon_high is a bound of the clip; the key itself from 1 on."""
+    recommended = GRPOConfig.__dataclass_fields__["epsilon_high"].metadata["help"]
+    assert f"the recommended value is {clipping.CISPO_CAP:.1f}" in recommended.replace("`", "")
+    for given, cap in [(0.2, 5.0), (0.28, 5.0), (0.99, 5.0), (1.0, 1.0), (2.0, 2.0)]:
+        curves = clipping.compute(epsilon_high=given)
+        torch.testing.assert_close(curves.gradient["cispo"], curves.ratio.clamp(max=cap))
+        words = clipping.caption(curves)
+        assert f"cispo caps its ratio at {cap:g}" in words
+        assert (f", as TRL recommends, not at epsilon_high = {given:g}, which a run takes" in words) == (cap != given)
 
 
 def test_the_figure_draws_what_was_computed():
@@ -73,8 +86,7 @@ def test_the_figure_draws_what_was_computed():
 
 def test_the_legend_names_each_line_by_its_own_colour():
     drawing = clipping.figure(clipping.compute())
-    (legend,) = drawing.legends
-    named = {text.get_text(): line.get_color() for text, line in zip(legend.texts, legend.get_lines(), strict=True)}
+    named = {text.get_text(): line.get_color() for text, line in zip(drawing.texts, drawing.artists, strict=True)}
     colours = {name: colour for name, (colour, _) in clipping.STYLES.items()}
     assert named == {", ".join(losses.CLIPPED): colours.pop("grpo"), **colours}
     drawn = {line.get_color(): line.get_ydata() for line in drawing.axes[1].get_lines()[1:]}

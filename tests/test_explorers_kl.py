@@ -160,10 +160,9 @@ def test_the_words_follow_the_controls():
 def test_the_legend_names_each_line_by_its_own_colour():
     shown = kl.compute()
     drawing = kl.figure(shown)
-    (legend,) = drawing.legends
     named = {
         text.get_text().split(":")[0]: line.get_color()
-        for text, line in zip(legend.texts[:3], legend.get_lines(), strict=True)
+        for text, line in zip(drawing.texts[:3], drawing.artists[:3], strict=True)
     }
     assert named == {kl.name_of(shown, name): colour for name, (colour, *_) in kl.STYLES.items()}
     drawn = {line.get_color(): line.get_ydata() for line in drawing.axes[0].get_lines()[:3]}

@@ -111,7 +111,7 @@ def test_the_figure_draws_what_was_computed():
         )
         assert axes.get_yscale() == "log"
         assert [label.get_text() for label in axes.get_xticklabels()] == ["20", "60", "200"]
-    names = [text.get_text() for text in drawing.legends[0].get_texts()]
+    names = [text.get_text() for text in drawing.texts]
     assert names == [", ".join(family) for family in FAMILIES]
 
 

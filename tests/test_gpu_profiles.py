@@ -183,7 +183,7 @@ def test_unsloth_wants_the_cards_that_machine_names(unsloth):
 
 
 def test_unsloth_zoo_keeps_adapters_in_float32_and_shares_out_what_is_free():
-    """What notebook 05 says of the adapter and of vLLM's pool."""
+    """What `memory.budget` says of the adapter and of vLLM's pool."""
     with zipfile.ZipFile(wheels.wheel("unsloth_zoo", peers.WHEELS["unsloth_zoo"])) as files:
         training, pool = (
             functions(files.read(f"unsloth_zoo/{name}.py").decode())[function]

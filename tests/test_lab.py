@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 import random
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import survival
-from grpo_nb import lab, profiles, rewards, train
+from grpo_nb import lab, models, profiles, rewards, train
 from grpo_nb.lab import arms, differences, records, training
 from grpo_nb.runs import tracking
 from tools import experiments
@@ -212,14 +213,13 @@ def test_equal_arms_are_one(bench, result):
 
 def interrupting(completions, **columns) -> list[float]:
     """`survival.variety`, and while the flag is there the interrupt that a reader sends."""
-    import os
-
     flag = Path(os.environ[FLAG])
-    if flag.exists() and flag.read_text() == "3":
+    calls = int(flag.read_text(encoding="utf8")) if flag.exists() else None
+    if calls == 3:
         flag.unlink()
         signal.raise_signal(signal.SIGINT)
-    elif flag.exists():
-        flag.write_text(str(int(flag.read_text()) + 1))
+    elif calls is not None:
+        flag.write_text(str(calls + 1), encoding="utf8")
     return survival.variety(completions)
 
 
@@ -228,7 +228,9 @@ def test_an_interrupted_arm_goes_on_and_ends_as_if_nobody_had(bench, tmp_path, m
     monkeypatch.setenv(FLAG, str(flag))
     given = {"rewards": [interrupting]}
     arm = arms.read(given, {}, small_profile(), bench(given, seeds=(1,), max_steps=2).outcomes[0].arm.rows)
-    flag.write_text("0")  # the dry run of preflight counts too, so that the interrupt falls into an early step
+    flag.write_text(
+        "0", encoding="utf8"
+    )  # the dry run of preflight counts too, so that the interrupt falls into an early step
     with pytest.raises(KeyboardInterrupt, match=r"stopped after step \d of 6, sealed"):
         bench(given, seeds=(0,))
     assert training.finished(arm, 0) is None and not flag.exists()
@@ -252,12 +254,23 @@ def test_an_arm_that_a_guard_ends_is_a_result(bench):
     assert "was stopped by a guard" in bench({"rewards": [always_one]}, seeds=(0,)).verdict, "from the disk too"
 
 
+def test_of_broken_weights_nothing_is_right(tiny):
+    policy, tokenizer = tiny
+    arm = read({})
+    broken = models.add_lora(policy, arm.profile)
+    next(parameter for parameter in broken.parameters() if parameter.requires_grad).data[0] = math.nan
+    found = training.measure(broken, tokenizer, arm, arm.rows[:3])
+    assert found["shares"]["sampled"] == [0.0] * 3 and found["other"]["kl"] == math.inf
+
+
 def test_names_of_the_readers_functions_are_text(bench):
     def odd(completions, **columns):
         return survival.variety(completions)
 
     odd.__name__ = "<script>alert(1)</script>"
-    page = bench({"rewards": [odd]}, seeds=(0,), max_steps=1)._repr_html_()
+    result = bench({"rewards": [odd]}, seeds=(0,), max_steps=2, num_iterations=2)
+    page = result._repr_html_()
+    assert result.outcomes[0].mean("tokens") > 0, "TRL logs them in steps that sample, every second one here"
     assert "<script>" not in page and "&lt;script&gt;" in page
 
 

@@ -16,11 +16,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import publish
+from tools import links, publish, reading
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-MAX_BYTES, MAX_LINES, MAX_COLUMNS, MEDIAN_LINES, MAX_IN_A_ROW, MAX_WORDS = 300_000, 25, 88, 8, 3, 80
+MAX_BYTES, MAX_LINES, MAX_COLUMNS, MEDIAN_LINES, MAX_IN_A_ROW = 300_000, 25, 88, 8, 3
+MAX_WORDS, MAX_CELLS, MAX_WORDS_IN_ALL = 80, 45, 1500
 FEWEST_CELLS = {"00_start_here": 15}  # the map is shorter than a lesson
 EXERCISE = re.compile(r"^### Exercise .+", re.MULTILINE)
 DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
@@ -47,6 +48,10 @@ def words(markdown: str) -> int:
     return len(re.findall(r"\w+(?:[’'-]\w+)*", re.sub(r"<[^>]+>|\]\([^)]*\)", " ", markdown)))
 
 
+def words_in_all(notebook: dict) -> int:
+    return sum(words(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+
+
 def metadata_problems(notebook: dict) -> list[str]:
     found, metadata = [], notebook["metadata"]
     if metadata.get("kernelspec", {}).get("name") != "python3":
@@ -66,20 +71,27 @@ def metadata_problems(notebook: dict) -> list[str]:
 def opening_problems(notebook: dict, name: str) -> list[str]:
     """First the badges and the card, then the set-up; both where the one setting points."""
     first, second = notebook["cells"][0], notebook["cells"][1]
-    found, address = [], publish.repository()
-    if first["cell_type"] != "markdown" or publish.badge_line(address, name) not in first["source"]:
-        found.append(f"the first cell must be Markdown with the line {publish.badge_line(address, name)}")
+    found, address = [], links.repository()
+    if first["cell_type"] != "markdown" or links.badge_line(address, name) not in first["source"]:
+        found.append(f"the first cell must be Markdown with the line {links.badge_line(address, name)}")
     if second["cell_type"] != "code" or f"git+{address}" not in second["source"]:
         found.append(f"the second cell must be the set-up that installs git+{address}")
     if "Question" not in first["source"] or not re.search(r"^# ", first["source"], re.MULTILINE):
         found.append("the first cell must hold the title and the card (Question · You will be able to · Needs)")
+    if not links.TITLE.search(first["source"]):
+        found.append("the title must read '# 04 · Rewards: who says that an answer is good?'")
+    if len(links.NEEDS.findall(first["source"])) != 1:
+        found.append("the card must say '*Needs* · CPU, 2 minutes': make notebooks writes the number")
     return found
 
 
 def shape_problems(notebook: dict, stem: str) -> list[str]:
     found, cells = [], notebook["cells"]
-    if not FEWEST_CELLS.get(stem, 30) <= len(cells) <= 60:
-        found.append(f"a notebook has {FEWEST_CELLS.get(stem, 30)} to 60 cells (got {len(cells)})")
+    fewest, most, most_words = FEWEST_CELLS.get(stem, 25), MAX_CELLS, MAX_WORDS_IN_ALL
+    if not fewest <= len(cells) <= most:
+        found.append(f"a notebook has {fewest} to {most} cells (got {len(cells)})")
+    if words_in_all(notebook) > most_words:
+        found.append(f"a notebook has at most {most_words} words to read (got {words_in_all(notebook)})")
     lines = [len(cell["source"].splitlines()) for cell in code_cells(notebook)]
     if statistics.median(lines) > MEDIAN_LINES:
         found.append(f"the median code cell has at most {MEDIAN_LINES} lines (got {statistics.median(lines)})")
@@ -115,6 +127,63 @@ def picture_problems(notebook: dict) -> list[str]:
             if "image/png" in output.get("data", {}) and "text/html" not in output.get("data", {}):
                 found.append(f"cell {index} shows a figure without alt text: use plots.show(figure, alt)")
     return found
+
+
+def formula_problems(notebook: dict) -> list[str]:
+    """Every formula is one that the report's pages can show without a network."""
+    found = []
+    for index, cell in enumerate(notebook["cells"]):
+        text = re.sub(r"```.*?```|`[^`]*`", "", cell["source"], flags=re.DOTALL)
+        formulas = re.findall(r"\$\$.+?\$\$|\$[^$\n]+\$", text, re.DOTALL) if cell["cell_type"] == "markdown" else []
+        if formulas and reading.markdown(cell["source"]).count("<math") != len(formulas):
+            bad = [formula for formula in formulas if "<math" not in reading.formula(formula.strip("$"))]
+            found.append(f"cell {index} has a formula that latex2mathml cannot read, or that HTML hides: {bad}")
+    return found
+
+
+def link_problems(notebook: dict, names: set[str]) -> list[str]:
+    """Links within the project lead to a file that is there.
+
+    Args:
+        names: the notebooks that there are.
+    """
+    found = []
+    for index, cell in enumerate(notebook["cells"]):
+        text = cell["source"] if cell["cell_type"] == "markdown" else ""
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)):
+            file = target.partition("#")[0]
+            if file and "://" not in file and file not in names and not (FOLDER / file).exists():
+                found.append(f"cell {index} leads to {target}, which is not there")
+    return found
+
+
+def next_notebook(notebook: dict) -> str | None:
+    """The file that the last cell's **Next question** leads to."""
+    found = re.search(r"\*\*Next question.*?\]\(([\w.-]+\.ipynb)", notebook["cells"][-1]["source"], re.DOTALL)
+    return found and found[1]
+
+
+def ending_problems(notebook: dict) -> list[str]:
+    """At the end its sources, then the way to the next notebook."""
+    found, text = [], "\n\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    sources = re.search(r"^## Sources\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if not sources or not re.search(r"arXiv:\d{4}\.\d{4,5}|\]\(", sources[1]):
+        found.append("'## Sources' must name a paper (title, year, arXiv:2402.03300, one line why) or link a document")
+    for line in sources[1].splitlines() if sources else []:
+        if "arXiv:" in line and not re.search(r"\b(19|20)\d\d\b", re.sub(r"arXiv:\S+", "", line)):
+            found.append(f"a paper has its year: {line}")
+    if not next_notebook(notebook):
+        found.append("the last cell must end in '**Next question.** … [Notebook 05](05_batch_flow.ipynb)'")
+    return found
+
+
+def chain(notebooks: dict[str, dict]) -> list[str]:
+    """The file names that one meets who begins with the first and follows each **Next question**."""
+    name, met = min(notebooks), []
+    while name in notebooks and name not in met:
+        met.append(name)
+        name = next_notebook(notebooks[name])
+    return met
 
 
 def exercises(notebook: dict) -> list[list[dict]]:
@@ -194,10 +263,33 @@ def test_opens_with_badges_card_and_set_up(path):
     assert opening_problems(read(path), path.name) == []
 
 
+def test_cards_readme_and_badges_say_what_their_owners_say():
+    assert [path.name for path in links.changes()] == [], "run python -m tools.publish links"
+
+
 @each_notebook
-def test_every_link_follows_the_one_setting(path):
-    text = path.read_text(encoding="utf8")
-    assert publish.point_to(publish.repository(), text) == text, "run python -m tools.publish links"
+def test_minutes_are_recorded(path):
+    assert links.recorded_minutes(read(path)), f"{path.name}: no minutes on record; run make notebooks"
+
+
+@each_notebook
+def test_links_lead_somewhere(path):
+    assert link_problems(read(path), {path.name for path in PATHS}) == []
+
+
+@each_notebook
+def test_formulas_can_be_shown_without_a_network(path):
+    assert formula_problems(read(path)) == []
+
+
+@each_notebook
+def test_ends_with_its_sources_and_the_next_notebook(path):
+    assert ending_problems(read(path)) == []
+
+
+def test_one_notebook_leads_to_the_next_until_all_are_read():
+    notebooks = {path.name: read(path) for path in PATHS}
+    assert set(chain(notebooks)) == set(notebooks), chain(notebooks)
 
 
 @each_notebook
@@ -217,7 +309,7 @@ def test_outputs_are_fit_to_be_published(path):
 
 @each_notebook
 def test_outputs_are_not_stale(path):
-    assert not publish.is_stale(read(path)), f"{path.name}: the code changed after its outputs; run make notebooks"
+    assert not links.is_stale(read(path)), f"{path.name}: the code changed after its outputs; run make notebooks"
 
 
 @each_notebook
@@ -234,11 +326,13 @@ def test_hidden_solutions_pass_their_checks(path, capsys):
 # The rules see what they forbid.
 def spoiled(**changes) -> dict:
     """A good little notebook, with some cells or metadata replaced."""
-    badge = publish.badge_line(publish.repository(), "x.ipynb")
+    badge = links.badge_line(links.repository(), "x.ipynb")
     cells = [
-        new_markdown_cell(f"{badge}\n\n# Title\n\n**Question** Why?"),
-        new_code_cell(f"%pip install git+{publish.repository()}"),
+        new_markdown_cell(f"{badge}\n\n# 04 · Title: why?\n\n*Question* · Why?\n\n*Needs* · CPU, 1 minute · no model"),
+        new_code_cell(f"%pip install git+{links.repository()}"),
         *(new_markdown_cell("Some words.") if i % 2 else new_code_cell("1 + 1") for i in range(30)),
+        new_markdown_cell("## Sources\n\n- *A title*, 2024, arXiv:2402.03300: for $x^2$."),
+        new_markdown_cell("## Recap\n\n**Next question.** How? [Notebook 05](05_x.ipynb)."),
     ]
     made = new_notebook(cells=cells, metadata=copy.deepcopy(publish.METADATA))
     made.metadata.update(changes.pop("metadata", {}))
@@ -253,6 +347,9 @@ def all_problems(notebook: dict) -> list[str]:
         + opening_problems(notebook, "x.ipynb")
         + shape_problems(notebook, "x")
         + picture_problems(notebook)
+        + formula_problems(notebook)
+        + link_problems(notebook, {"05_x.ipynb"})
+        + ending_problems(notebook)
         + exercise_problems(notebook)
     )
 
@@ -280,7 +377,21 @@ def test_a_good_notebook_has_no_problems():
         (spoiled(cell3=new_markdown_cell("![a cat](https://example.org/x.png)")), "hot-linked"),
         (spoiled(cell3=new_markdown_cell("### Exercise 4.1 — nothing here · ●○○ · 5 min")), "no stub"),
         (spoiled(cell3=new_markdown_cell("### Exercise — no number")), "the heading must read"),
-        (new_notebook(cells=spoiled().cells[:20], metadata=spoiled().metadata), "30 to 60 cells"),
+        (new_notebook(cells=spoiled().cells[:20], metadata=spoiled().metadata), "25 to 45 cells"),
+        (new_notebook(cells=spoiled().cells + spoiled().cells, metadata=spoiled().metadata), "25 to 45 cells (got 68)"),
+        (spoiled(**{f"cell{i}": new_markdown_cell("word " * 79) for i in range(10, 30)}), "at most 1500 words"),
+        (spoiled(cell0=new_markdown_cell("# Title\n*Question*")), "the title must read"),
+        (spoiled(cell0=new_markdown_cell("# 04 · A: b?\n*Question*\n*Needs* · a GPU")), "the card must say"),
+        (
+            spoiled(cell3=new_markdown_cell("Is $a_b_c$ one?")),
+            "latex2mathml cannot read, or that HTML hides: ['$a_b_c$']",
+        ),
+        (spoiled(cell3=new_markdown_cell("<div>$a$</div>")), "that HTML hides"),
+        (spoiled(cell3=new_markdown_cell("[there](../docs/nothing.md#here)")), "leads to ../docs/nothing.md#here"),
+        (spoiled(cell32=new_markdown_cell("Sources")), "'## Sources' must name"),
+        (spoiled(cell32=new_markdown_cell("## Sources\n\nMany.")), "'## Sources' must name"),
+        (spoiled(cell32=new_markdown_cell("## Sources\n\n- *A title*, arXiv:2402.03300: why.")), "has its year"),
+        (spoiled(cell33=new_markdown_cell("**Next question.** How? Notebook 05.")), "the last cell must end in"),
         (
             spoiled(cell4=new_code_cell("1", outputs=[new_output("display_data", data={"image/png": "iVBO"})])),
             "figure without alt text",
@@ -289,6 +400,12 @@ def test_a_good_notebook_has_no_problems():
 )
 def test_every_rule_sees_what_it_forbids(notebook, sentence):
     assert any(sentence in problem for problem in all_problems(notebook)), all_problems(notebook)
+
+
+def test_a_chain_ends_where_it_comes_round():
+    leads = {"00.ipynb": "02.ipynb", "01.ipynb": "00.ipynb", "02.ipynb": "00.ipynb"}
+    made = {name: spoiled(cell33=new_markdown_cell(f"**Next question.** [On]({to})")) for name, to in leads.items()}
+    assert chain(made) == ["00.ipynb", "02.ipynb"], "01 is never read"
 
 
 def test_folded_parts_tables_and_code_are_not_words():

@@ -74,6 +74,7 @@ def test_one_step_at_the_end_is_outcome_supervision():
 def test_an_early_good_step_is_credited_though_the_end_is_bad():
     found = paradigms.process_advantages([[1.0, -1.0], [0.0, 0.0]], [[0, 3], [1, 3]], length=4)
     assert found[0, 0] == pytest.approx(0, abs=1e-6) and found[0, 1] < 0, "the first token caused both steps"
+    assert torch.equal(paradigms.process_advantages([[1, -1], [0, 0]], [[0, 3], [1, 3]], length=4), found)
 
 
 def test_one_step_in_all_teaches_nothing():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from grpo_nb import batchflow, plots
@@ -228,9 +229,16 @@ def drawn(plan) -> flows.Drawing:
 def numbers_drawn(drawing) -> list[list[int]]:
     """For each column from the left, the numbers from above."""
     columns: dict[float, list] = {}
-    for cell in sorted(drawing.cells, key=lambda cell: cell.text.get_position()):
-        columns.setdefault(cell.text.get_position()[0], []).append(int(cell.text.get_text()))
+    for (x, _), number in sorted(numbers_of(drawing, drawing.numbers)):
+        columns.setdefault(x, []).append(number)
     return list(columns.values())
+
+
+def numbers_of(drawing, collection) -> list[tuple[tuple[float, float], int]]:
+    """Place and value of each number that is drawn: a number has one outline."""
+    values = {id(flows.outline(str(value))): value for value in {*range(99), *(cell.prompt for cell in drawing.cells)}}
+    places = [(float(x), float(y)) for x, y in collection.get_offsets()]
+    return [(place, values[id(path)]) for place, path in zip(places, collection.get_paths(), strict=True)]
 
 
 def labels(figure) -> list[str]:
@@ -252,7 +260,10 @@ def test_example_three_by_hand():
 def test_the_figure_is_the_drawing(flow):
     figure, drawing = plots.plot_batch_flow(flow), drawn(flow)
     assert labels(figure) == labels(drawing.figure)
-    assert len(figure.axes[0].patches) == len(drawing.axes.patches) > len(drawing.cells)
+    for ours, theirs in zip(figure.axes[0].collections, drawing.axes.collections, strict=True):
+        assert [path.vertices.tolist() for path in ours.get_paths()] == [
+            p.vertices.tolist() for p in theirs.get_paths()
+        ]
 
 
 def test_cells_are_the_plans(flow):
@@ -264,16 +275,15 @@ def test_cells_are_the_plans(flow):
     expected = [[n for part in step.slices[:processes] for n in part[:rows]] for step in steps]
     assert numbers_drawn(drawing) == expected and 1 <= rows <= flow.per_device_train_batch_size
     assert [cell.prompt for cell in drawing.cells] == [number for column in expected for number in column]
-    for cell in drawing.cells:
-        (x, y), patch = cell.text.get_position(), cell.patch
-        assert patch.get_x() < x < patch.get_x() + patch.get_width()
-        assert patch.get_y() < y < patch.get_y() + patch.get_height()
-        assert cell.text.get_text() == str(cell.prompt)
+    drawn_ones = zip(drawing.cells, numbers_of(drawing, drawing.numbers), drawing.squares.get_paths(), strict=True)
+    for cell, ((x, y), number), square in drawn_ones:
+        assert square.contains_point((x, y)) and square.get_extents().p0.tolist() == list(cell.place)
+        assert number == cell.prompt
 
 
 def test_a_line_follows_the_micro_step_that_ends_an_optimizer_step(flow):
     drawing = drawn(flow)
-    places = {cell.step: cell.text.get_position()[0] for cell in drawing.cells}
+    places = {cell.step: cell.place[0] + 0.5 for cell in drawing.cells}
     ends = {step.optimizer_update: step.step for step in places if step.optimizer_update is not None}
     assert list(drawing.rules) == list(ends)
     for update, rule in drawing.rules.items():
@@ -289,28 +299,31 @@ def test_staleness_has_a_number_and_a_grey_and_nothing_lies_under_a_number(flow)
     stale = {cell.step: cell.step.staleness for cell in drawing.cells}
     names = {label.get_text(): label.get_position()[1] for label in drawing.axes.get_yticklabels()}
     assert ("staleness" in names) == any(stale.values())
-    assert not [patch for patch in drawing.axes.patches if patch.get_hatch()]
+    assert not [artist for artist in [*drawing.axes.patches, *drawing.axes.collections] if artist.get_hatch()]
     if "staleness" in names:
-        for step, staleness in stale.items():
-            place = window_place(drawing, step), names["staleness"]
-            (number,) = [t.get_text() for t in drawing.axes.texts if t.get_position() == pytest.approx(place)]
-            (band,) = [p for p in drawing.axes.patches if p.contains_point(drawing.axes.transData.transform(place))]
-            ground = to_hex(band.get_facecolor()).upper()
-            assert number == str(staleness) and ground == flows.STALE[min(staleness, 2)]
-            assert plots.contrast(ground, "#000000") >= 4.5
+        bands, numbers = drawing.axes.collections[2:4]
+        assert {y for (_, y), _ in numbers_of(drawing, numbers)} == {numbers.get_offsets()[0][1]}
+        assert numbers.get_offsets()[0][1] == pytest.approx(names["staleness"])
+        columns = {cell.step: cell.place[0] + 0.5 for cell in drawing.cells}
+        assert {x: number for (x, _), number in numbers_of(drawing, numbers)} == {
+            columns[step]: stale[step] for step in stale
+        }
+        grounds = [to_hex(colour).upper() for colour in bands.get_facecolor()]
+        assert grounds == [flows.STALE[min(staleness, 2)] for staleness in stale.values()]
+        assert all(plots.contrast(ground, "#000000") >= 4.5 for ground in grounds)
 
 
-def window_place(drawing, step) -> float:
-    """The middle of a micro-step's column."""
-    return next(cell.text.get_position()[0] for cell in drawing.cells if cell.step == step)
+def colours_of(drawing) -> list[tuple[str, str]]:
+    """Of each cell the ground and the number, as they are drawn."""
+    both = zip(drawing.squares.get_facecolor(), drawing.numbers.get_facecolor(), strict=True)
+    return [(to_hex(ground), to_hex(letters)) for ground, letters in both]
 
 
 def test_a_prompt_has_one_colour_and_its_number_is_read_on_it(flow):
     seen: dict[int, set] = {}
-    for cell in drawn(flow).cells:
-        ground = to_hex(cell.patch.get_facecolor())
-        assert ground == cell.colour.lower() and not cell.patch.get_hatch()
-        assert plots.contrast(ground, to_hex(cell.text.get_color())) >= 4.5
+    for cell, (ground, letters) in zip(drawn(flow).cells, colours_of(drawn(flow)), strict=True):
+        assert ground == cell.colour.lower()
+        assert plots.contrast(ground, letters) >= 4.5
         seen.setdefault(cell.prompt, set()).add(cell.colour)
     assert {len(colours) for colours in seen.values()} == {1}
 
@@ -359,6 +372,17 @@ def test_the_figure_can_be_read(flow):
     axes = figure.axes[0]
     texts = [text for text in [*axes.texts, *axes.get_yticklabels(), axes.xaxis.label] if text.get_text()]
     boxes = [Text.get_window_extent(text) for text in texts]
+    points, rows = figure.dpi / 72, axes.collections
+    for squares, numbers in zip(rows[::2], rows[1::2], strict=True):  # a number lies within its square, or beside none
+        room = [square.get_extents().transformed(axes.transData) for square in squares.get_paths()]
+        found = []
+        for place, outline in zip(numbers.get_offsets(), numbers.get_paths(), strict=True):
+            x, y = axes.transData.transform(place)
+            half = outline.get_extents().size * points / 2
+            assert len(found) < len(room) and half[1] * 2 >= 0.7 * 11 * points
+            found.append(Bbox([[x - half[0], y - half[1]], [x + half[0], y + half[1]]]))
+            assert any(r.xmin < x < r.xmax and r.ymin < y - half[1] and y + half[1] < r.ymax for r in room)
+        assert not any(box.overlaps(other) for i, box in enumerate(found) for other in found[:i])
     for i, box in enumerate(boxes):
         assert texts[i].get_fontsize() >= (10 if texts[i] is axes.xaxis.label else 11)
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, texts[i]
@@ -434,10 +458,9 @@ def test_colour_comes_with_training():
     drawing, show = films.frames(windows.window_of(plan_of("example one"), generations=1))
     for number in (0, 1, 2, 3, 4, 2, 0):
         show(number)
-        for cell in drawing.cells:
-            seen = to_hex(cell.patch.get_facecolor())
+        for cell, (seen, letters) in zip(drawing.cells, colours_of(drawing), strict=True):
             assert seen == (cell.colour if cell.step.step < number else plots.pale(cell.colour)).lower()
-            assert plots.contrast(seen, to_hex(cell.text.get_color())) >= 4.5
+            assert plots.contrast(seen, letters) >= 4.5
         ruled = [to_hex(rule.get_color()) == plots.COLOURS["loss"].lower() for rule in drawing.rules.values()]
         assert ruled == [number >= 2, number >= 4]
 

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from grpo_nb import models
-from tools import publish, report
+from tools import links, publish, report
 
 HERE, THERE = "https://github.com/grpo-nb/grpo_nb", "https://github.com/someone.else/my-fork"
 
@@ -23,6 +23,28 @@ def with_output(**output) -> dict:
     made = notebook("1")
     made.cells[0].outputs = [new_output(**output)]
     return made
+
+
+def titled(*sources: str, title: str = "# 04 · Rewards: who says that it is good?", needs: str = "1 minute") -> dict:
+    """A notebook whose first cell has title and card."""
+    made = notebook(*sources)
+    made.cells.insert(0, new_markdown_cell(f"{title}\n\n*Needs* · CPU, {needs} · no model"))
+    return made
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A project of README and two notebooks, run in 0.4 and 2.9 minutes; nothing says so yet."""
+    (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{HERE}"\n', encoding="utf8")
+    table = "| notebook | question | minutes |\n|---|---|--:|\n| [old](notebooks/none.ipynb) | Gone? | 7 |\n"
+    table += "| [06 The run](notebooks/06_grpo.ipynb) | In the README's own words? | ? |\n\nMore."
+    (tmp_path / "README.md").write_text(f"It then takes about 15 minutes.\n\n{table}\n", encoding="utf8")
+    (tmp_path / "notebooks").mkdir()
+    six = titled("6", title="# 06 · GRPO: how?", needs="9 minutes")
+    seven = titled("7", title="# 07 · Export: is it really?", needs="9 minutes after notebook 06, else 9")
+    nbformat.write(links.stamp(six, "cpu", 2.9), tmp_path / "notebooks" / "06_grpo.ipynb")
+    nbformat.write(links.stamp(seven, "cpu", 0.4), tmp_path / "notebooks" / "07_export.ipynb")
+    return tmp_path
 
 
 @pytest.fixture
@@ -46,7 +68,7 @@ def folder(tmp_path):
 
 # Golden.
 def test_badge_line_leads_to_the_notebook():
-    line = publish.badge_line(HERE, "06_grpo.ipynb")
+    line = links.badge_line(HERE, "06_grpo.ipynb")
     colab, kaggle = re.findall(r"\]\((https:[^)]+)\)", line)
     assert colab == "https://colab.research.google.com/github/grpo-nb/grpo_nb/blob/main/notebooks/06_grpo.ipynb"
     assert kaggle == f"https://kaggle.com/kernels/welcome?src={HERE}/blob/main/notebooks/06_grpo.ipynb"
@@ -54,13 +76,13 @@ def test_badge_line_leads_to_the_notebook():
 
 
 def test_badge_pictures_exist():
-    pictures = re.findall(r"\]?\((img/[^)]+)\)", publish.badge_line(HERE, "x.ipynb"))
+    pictures = re.findall(r"\]?\((img/[^)]+)\)", links.badge_line(HERE, "x.ipynb"))
     assert len(pictures) == 2 and all((publish.ROOT / "notebooks" / picture).is_file() for picture in pictures)
 
 
 def test_repository_is_read_from_pyproject(tmp_path):
     (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{THERE}"\n', encoding="utf8")
-    assert publish.repository(tmp_path) == THERE
+    assert links.repository(tmp_path) == THERE
 
 
 def test_clean_keeps_results_and_drops_noise():
@@ -90,46 +112,94 @@ def test_clean_keeps_an_explorers_picture_once_and_any_other():
         assert set(tidy.cells[0].outputs[0].data) == kept
 
 
+def test_card_and_readme_tell_the_recorded_minutes(checkout):
+    assert [path.name for path in links.write(checkout)] == ["06_grpo.ipynb", "07_export.ipynb", "README.md"]
+    readme = (checkout / "README.md").read_text(encoding="utf8")
+    assert readme == (
+        "It then takes about 4 minutes.\n\n| notebook | question | minutes |\n|---|---|--:|\n"
+        "| [06 The run](notebooks/06_grpo.ipynb) | In the README's own words? | 3 |\n"
+        "| [07 Export](notebooks/07_export.ipynb) | Is it really? | 1 |\n\nMore.\n"
+    )
+    six, seven = (nbformat.read(path, as_version=4) for path in sorted((checkout / "notebooks").iterdir()))
+    assert six.cells[0].source.endswith("CPU, 3 minutes · no model")
+    assert seven.cells[0].source.endswith("CPU, 1 minute after notebook 06, else 4 · no model")
+    assert not links.is_stale(six) and not links.is_stale(seven), "words do not make outputs stale"
+    assert links.write(checkout) == [], "once is enough"
+
+
+def test_a_notebook_that_has_not_run_says_so_in_the_readme(checkout):
+    nbformat.write(titled("8", title="# 08 · Losses: which?", needs="2 minutes"), checkout / "notebooks" / "08_l.ipynb")
+    links.write(checkout)
+    assert "| [08 Losses](notebooks/08_l.ipynb) | Which? | ? |\n" in (checkout / "README.md").read_text(encoding="utf8")
+    written = nbformat.read(checkout / "notebooks" / "08_l.ipynb", as_version=4)
+    assert "CPU, 2 minutes" in written.cells[0].source, "its author's estimate stays"
+
+
+def test_a_working_copy_has_no_outputs_and_everything_else(checkout):
+    notebooks, copies = checkout / "notebooks", checkout / "build" / "working"
+    fold = "[Errata](../docs/errata.md)\n\n<details>\n<summary>Answer</summary>\n\nIt is 42.\n\n</details>"
+    made = titled("40 + 2")
+    made.cells.append(new_markdown_cell(fold))
+    made.cells[1].outputs = [new_output("execute_result", data={"text/plain": "42"}, execution_count=3)]
+    made.cells[1].update(execution_count=3, metadata={"tags": ["kept"], "execution": {}})
+    nbformat.write(links.stamp(made, "cpu", 1), notebooks / "04_rewards.ipynb")
+    for beside in ("img/x.svg", "runs/arm.json", "outputs/cpu/mine.jsonl"):
+        (notebooks / beside).parent.mkdir(parents=True)
+        (notebooks / beside).write_text(beside, encoding="utf8")
+    before = {path: path.read_bytes() for path in notebooks.rglob("*") if path.is_file()}
+    publish.working(copies, notebooks)
+    assert {path: path.read_bytes() for path in notebooks.rglob("*") if path.is_file()} == before
+    assert (copies / "img" / "x.svg").exists() and (copies / "runs" / "arm.json").exists()
+    assert not (copies / "outputs").exists(), "runs of one's own stay where they are"
+    copied = nbformat.read(copies / "04_rewards.ipynb", as_version=4)
+    assert [cell.id for cell in copied.cells] == [cell.id for cell in made.cells]
+    assert copied.cells[1].outputs == [] and copied.cells[1].execution_count is None
+    assert copied.cells[1].metadata == {"tags": ["kept"]} and "grpo_nb" not in copied.metadata
+    assert copied.cells[2].source == fold.replace("../docs", "../../docs"), "a link leads where it led"
+    nbformat.validate(copied)
+
+
 # Law.
 @pytest.mark.parametrize(
     "text",
     [
-        publish.badge_line(HERE, "00_start_here.ipynb"),
+        links.badge_line(HERE, "00_start_here.ipynb"),
         f'%pip install "grpo_nb @ git+{HERE}@main"',
         f"git clone {HERE} && cd grpo_nb",
         "no link at all",
     ],
 )
 def test_links_move_there_and_back(text):
-    moved = publish.point_to(THERE, text)
-    assert publish.point_to(THERE, moved) == moved
-    assert publish.point_to(HERE, moved) == text
+    moved = links.point_to(THERE, text)
+    assert links.point_to(THERE, moved) == moved
+    assert links.point_to(HERE, moved) == text
     assert "grpo-nb/grpo_nb" not in moved
 
 
 def test_other_peoples_links_stay():
     text = "[TRL](https://github.com/huggingface/trl/blob/main/README.md)"
-    assert publish.point_to(THERE, text) == text
+    assert links.point_to(THERE, text) == text
 
 
 def test_hash_follows_the_code_alone():
     made = notebook("a = 1", "a")
-    before = publish.code_sha256(made)
+    before = links.code_sha256(made)
     made.cells.insert(0, new_markdown_cell("words"))
     made.cells[-1].outputs = [new_output("execute_result", data={"text/plain": "1"})]
-    assert publish.code_sha256(made) == before
+    assert links.code_sha256(made) == before
     made.cells[-1].source = "a + 1"
-    assert publish.code_sha256(made) != before
-    assert publish.code_sha256(notebook("a", "b")) != publish.code_sha256(notebook("ab"))
+    assert links.code_sha256(made) != before
+    assert links.code_sha256(notebook("a", "b")) != links.code_sha256(notebook("ab"))
 
 
 def test_stamp_is_fresh_until_the_code_changes():
     made = notebook("a = 1")
-    assert publish.is_stale(made)
-    publish.stamp(made, "cpu")
-    assert not publish.is_stale(made) and made.metadata["grpo_nb"]["profile"] == "cpu"
+    assert links.is_stale(made)
+    links.stamp(made, "cpu", 0.31)
+    assert not links.is_stale(made) and made.metadata["grpo_nb"]["profile"] == "cpu"
+    assert links.recorded_minutes(made) == 0.4, "to the next tenth"
     made.cells[0].source = "a = 2"
-    assert publish.is_stale(made)
+    assert links.is_stale(made)
 
 
 def test_moved_links_leave_outputs_as_fresh_as_they_were(tmp_path):
@@ -138,15 +208,15 @@ def test_moved_links_leave_outputs_as_fresh_as_they_were(tmp_path):
     (tmp_path / "notebooks").mkdir()
     fresh, stale = tmp_path / "notebooks" / "fresh.ipynb", tmp_path / "notebooks" / "stale.ipynb"
     for path in (fresh, stale):
-        nbformat.write(publish.stamp(notebook(f"%pip install git+{HERE}"), "ci"), path)
+        nbformat.write(links.stamp(titled(f"%pip install git+{HERE}"), "ci", 1), path)
     edited = nbformat.read(stale, as_version=4)
-    edited.cells[0].source += " # edited"
+    edited.cells[1].source += " # edited"
     nbformat.write(edited, stale)
-    assert publish.write_links(tmp_path) == [tmp_path / "README.md", fresh, stale]
-    assert publish.write_links(tmp_path) == [], "once is enough"
+    assert links.write(tmp_path) == [fresh, stale, tmp_path / "README.md"]
+    assert links.write(tmp_path) == [], "once is enough"
     assert THERE in fresh.read_text(encoding="utf8") and THERE in (tmp_path / "README.md").read_text(encoding="utf8")
-    assert not publish.is_stale(nbformat.read(fresh, as_version=4))
-    assert publish.is_stale(nbformat.read(stale, as_version=4))
+    assert not links.is_stale(nbformat.read(fresh, as_version=4))
+    assert links.is_stale(nbformat.read(stale, as_version=4))
 
 
 # The main job, with a real kernel.
@@ -195,6 +265,21 @@ def test_a_hidden_answer_stays_hidden_on_the_page(tmp_path, monkeypatch):
     assert page.index("<details>") < page.index("Forty-two.") < page.index("</details>")
 
 
+def test_a_page_asks_for_nothing_and_lays_out_its_formulas(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
+    (tmp_path / "notebooks").mkdir()
+    folded = "<details>\n<summary>Answer</summary>\n\nIt is $x^2$, at 5 $ a piece.\n\n</details>"
+    texts = ["$$\\rho=\\frac{a}{b}$$ and $A_i$", folded, "[Next](02_more.ipynb#end), [docs](../docs/x.md)", "$a_b_c$"]
+    shown = new_notebook(cells=[new_markdown_cell(text) for text in texts], metadata={"widgets": {"state": {}}})
+    nbformat.write(shown, tmp_path / "notebooks" / "01_asked.ipynb")
+    assert publish.tutorial(tmp_path / "build", tmp_path / "notebooks") == 0
+    page = (tmp_path / "build" / "notebooks" / "01_asked.html").read_text(encoding="utf8")
+    assert page.count("<math") == 3 and "<code>a_b_c</code>" in page and "at 5 $ a piece" in page
+    assert "<script" not in page and not re.search(r"""(?:src|srcset)=["']|url\(["']?http|@import|<link""", page)
+    assert 'href="02_more.html#end"' in page and 'href="../../docs/x.md"' in page
+    assert "<title>01_asked</title>" in page
+
+
 def test_a_failing_cell_is_named_and_the_report_still_written(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
     nbformat.write(notebook("ok = 1", "raise ValueError('<i>no</i>')", "never = 1"), folder / "01_run.ipynb")
@@ -213,13 +298,18 @@ def test_a_dead_kernel_is_a_failure(tmp_path):
 
 def test_refresh_writes_clean_stamped_outputs(folder, monkeypatch):
     monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
+    path = folder / "02_answer.ipynb"
+    nbformat.write(links.stamp(nbformat.read(path, as_version=4), "cpu", 99.5), path)
     untouched = (folder / "01_run.ipynb").read_bytes()
     assert publish.refresh(["02_answer"], folder) == 0
-    written = nbformat.read(folder / "02_answer.ipynb", as_version=4)
-    assert not publish.is_stale(written) and written.cells[0].outputs == []
+    written = nbformat.read(path, as_version=4)
+    assert links.recorded_minutes(written) == 99.5, "only a run of all writes down new minutes"
+    assert not links.is_stale(written) and written.cells[0].outputs == []
     assert written.cells[1].outputs[0].data["text/plain"] == "42"
     assert (folder / "01_run.ipynb").read_bytes() == untouched
     assert sorted(path.name for path in folder.iterdir()) == ["01_run.ipynb", "02_answer.ipynb"]
+    assert publish.refresh([], folder) == 0
+    assert all(links.recorded_minutes(nbformat.read(path, as_version=4)) < 99.5 for path in folder.iterdir())
 
 
 def test_an_earlier_run_is_kept_once(tmp_path):
@@ -240,7 +330,7 @@ def test_report_without_a_run_says_so(tmp_path):
 def test_repository_must_be_on_github(tmp_path, address):
     (tmp_path / "pyproject.toml").write_text(f"[project.urls]\nRepository = {json.dumps(address)}\n", encoding="utf8")
     with pytest.raises(ValueError, match="must read https://github.com/OWNER/NAME"):
-        publish.repository(tmp_path)
+        links.repository(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +370,21 @@ def test_errors_must_not_be_published():
 )
 def test_harmless_outputs_pass(text):
     assert publish.output_problems(with_output(output_type="stream", name="stdout", text=text)) == []
+
+
+def test_work_is_not_written_over(checkout, capsys):
+    (checkout / "working").mkdir()
+    with pytest.raises(ValueError, match="may hold somebody's work .got .*working.. Move it away"):
+        publish.working(checkout / "working", checkout / "notebooks")
+    with pytest.raises(SystemExit, match="2"):
+        publish.main(["working", str(checkout / "working")])
+    assert "must not be there yet" in capsys.readouterr().err and list((checkout / "working").iterdir()) == []
+
+
+def test_a_title_without_a_question_is_refused(checkout):
+    nbformat.write(titled("8", title="# Losses"), checkout / "notebooks" / "08_l.ipynb")
+    with pytest.raises(ValueError, match="must read '# 04 · Rewards: who says …[?]' .got none in 08_l.ipynb"):
+        links.changes(checkout)
 
 
 def test_unknown_notebook_name_is_refused(folder):

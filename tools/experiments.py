@@ -29,14 +29,14 @@ GUIDED: dict[str, tuple[list[dict], dict]] = {
     "temperature": ([{"temperature": t} for t in (0.5, 1.0, 1.5)], {}),
     "penalty": ([{"beta": beta} for beta in (0.0, 0.04, 1.0)], {}),
     "penalty at a high rate": ([{"beta": beta} for beta in (1e-6, 0.04, 1.0)], {"learning_rate": FAST}),
-    "dtype": ([{}, {"bf16": True}, {"dtype": "bfloat16"}, {"dtype": "float16"}], {}),
+    "dtype": (
+        [{}, {"bf16": True}, {"dtype": "bfloat16"}, {"dtype": "float16"}, {"dtype": "float16", "adam_epsilon": 1e-4}],
+        {},
+    ),
     "rewards": ([{}, {"rewards": FORMAT}, {"rewards": [rewards.check_answer]}], {}),
     "passes": ([{"num_iterations": n} for n in (1, 2, 4)], {}),
     "clipping": ([{}, {"epsilon": 0.02}], {}),
-    "a clip that never acts": (
-        [{"num_iterations": 4}, {"num_iterations": 4, "epsilon": 0.9, "epsilon_high": 10.0}],
-        {},
-    ),
+    "clipping, four passes": ([{"epsilon": 0.2}, {"epsilon": 0.02}], {"num_iterations": 4}),
     "rows and steps": (
         [{"num_train": n, "max_steps": s} for s in (30, 300) for n in (10, 500)],
         {"per_device_train_batch_size": 32},  # four prompts a step

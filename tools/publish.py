@@ -2,118 +2,37 @@
 
     python -m tools.publish tutorial build      execute all, leave copies, report.html and the runs under build/
     python -m tools.publish notebooks [NAME…]   execute, and write the outputs into the committed notebooks
-    python -m tools.publish links               point badges and set-up cells at pyproject's Repository
+    python -m tools.publish working FOLDER      copy the notebooks without outputs, to be worked in
+    python -m tools.publish links               address, minutes and README's table from their owners: tools/links.py
 
 nbclient does the running, in a copy of the notebooks' folder, so that a run never leaves anything beside the originals.
 """
 
 import argparse
 import copy
-import hashlib
-import json
 import os
 import re
 import shutil
 import sys
 import tempfile
 import time
-import tomllib
 from pathlib import Path
 
 from grpo_nb import models, profiles
 from grpo_nb.runs import files
-from tools import report
+from tools import links, report
 
-ROOT = Path(__file__).resolve().parent.parent  # publishing needs the checkout, not only the package
+ROOT = links.ROOT  # publishing needs the checkout, not only the package
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 CELL_NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "outputId")
-LINK = re.compile(
-    r"(colab\.research\.google\.com/github/|(?:git\+|git clone |src=)https://github\.com/)[\w.-]+/[\w.-]+"
-)
 SECRET = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_)[A-Za-z0-9_-]{16,}")
 ABSOLUTE_PATH = re.compile(r"(?:^|[\s\"'(=>\[,]|file://)((?:/[\w.@+-]+){2,}|[A-Za-z]:\\[\w.-]+)", re.MULTILINE)
+OUTWARD = re.compile(r'(?<=\]\()\.\./|(?<=href=")\.\./')  # links that leave the notebooks' folder
 DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
-
-
-def repository(root: Path = ROOT) -> str:
-    """The address that badges and set-up cells point to: `[project.urls] Repository` of pyproject.toml.
-
-    Raises: ValueError if it is no GitHub repository, which is all that Colab and Kaggle can open by address.
-    """
-    address = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))["project"]["urls"]["Repository"]
-    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
-        raise ValueError(
-            f"Repository must read https://github.com/OWNER/NAME (got {address!r}). Change it in pyproject.toml."
-        )
-    return address
-
-
-def badge_line(repository: str, name: str, img: str = "img") -> str:
-    """The Markdown line with the two badges of one notebook.
-
-    Args:
-        repository: https://github.com/OWNER/NAME.
-        name: file name of the notebook.
-        img: folder of the badge pictures, as seen from the document that carries the line.
-
-    >>> badge_line("https://github.com/a/b", "x.ipynb").split("](")[2]
-    'https://colab.research.google.com/github/a/b/blob/main/notebooks/x.ipynb) [![Open in Kaggle'
-    """
-    slug = repository.removeprefix("https://github.com/")
-    colab = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}"
-    kaggle = f"https://kaggle.com/kernels/welcome?src={repository}/blob/main/notebooks/{name}"
-    return f"[![Open in Colab]({img}/badge-colab.svg)]({colab}) [![Open in Kaggle]({img}/badge-kaggle.svg)]({kaggle})"
-
-
-def point_to(repository: str, text: str) -> str:
-    """`text` with every badge, `git+` address and `git clone` line pointing to `repository`.
-
-    >>> point_to("https://github.com/a/b", "pip install git+https://github.com/old/name@v1")
-    'pip install git+https://github.com/a/b@v1'
-    """
-    return LINK.sub(lambda found: found[1] + repository.removeprefix("https://github.com/"), text)
-
-
-def write_links(root: Path = ROOT) -> list[Path]:
-    """Apply `point_to` to the README and every notebook. A notebook's outputs stay as fresh, or as stale, as they were.
-
-    Returns: the files that changed.
-    """
-    import nbformat
-
-    address, changed = repository(root), []
-    for path in [root / "README.md", *sorted((root / "notebooks").glob("*.ipynb"))]:
-        before = path.read_text(encoding="utf8")
-        after = point_to(address, before)
-        if after == before:
-            continue
-        if path.suffix == ".ipynb" and not is_stale(nbformat.reads(before, as_version=4)):
-            notebook = nbformat.reads(after, as_version=4)
-            after = nbformat.writes(stamp(notebook, notebook.metadata["grpo_nb"]["profile"])) + "\n"
-        files.write_text(path, after)
-        changed.append(path)
-    return changed
-
-
-def code_sha256(notebook: dict) -> str:
-    """A hash of the code cells' sources: the outputs below them are fresh while it stays the same."""
-    sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-def stamp(notebook: dict, profile: str) -> dict:
-    """The same notebook, its metadata saying which code and which profile its outputs come from."""
-    notebook["metadata"]["grpo_nb"] = {"code_sha256": code_sha256(notebook), "profile": profile}
-    return notebook
-
-
-def is_stale(notebook: dict) -> bool:
-    """Whether the code changed after the outputs were written (or none ever were)."""
-    return notebook["metadata"].get("grpo_nb", {}).get("code_sha256") != code_sha256(notebook)
 
 
 def output_problems(notebook: dict) -> list[str]:
@@ -136,10 +55,8 @@ def clean(notebook: dict) -> dict:
 
     Raises: ValueError if an output holds an error, an absolute path or a token.
     """
-    notebook = copy.deepcopy(notebook)
-    notebook["metadata"] = copy.deepcopy(METADATA)
+    notebook = _without_noise(notebook)
     for cell in notebook["cells"]:
-        cell["metadata"] = {key: value for key, value in cell["metadata"].items() if key not in CELL_NOISE}
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
             for output in cell["outputs"]:
@@ -148,6 +65,15 @@ def clean(notebook: dict) -> dict:
         raise ValueError(
             f"committed outputs must hold no error, absolute path or token (got: {'; '.join(problems)}). Print less."
         )
+    return notebook
+
+
+def _without_noise(notebook: dict) -> dict:
+    """A copy whose metadata say nothing of a run."""
+    notebook = copy.deepcopy(notebook)
+    notebook["metadata"] = copy.deepcopy(METADATA)
+    for cell in notebook["cells"]:
+        cell["metadata"] = {key: value for key, value in cell["metadata"].items() if key not in CELL_NOISE}
     return notebook
 
 
@@ -221,21 +147,20 @@ def tutorial(build: Path, notebooks: Path = ROOT / "notebooks") -> int:
 
     Returns: 0, or 1 if a notebook failed; the report is written in both cases.
     """
-    from nbconvert import HTMLExporter
+    from tools import reading
 
     profile, build = profiles.current().name, build.resolve()
     copies, outputs = build / "notebooks", build / "outputs"
     _stage(notebooks, copies)
+    _lead_back(copies, notebooks)
     if outputs.exists():  # one earlier run is kept, so that a second command does not lose hours of training
         shutil.rmtree(build / "outputs.previous", ignore_errors=True)
         outputs.rename(build / "outputs.previous")
     outputs.mkdir(parents=True)
     outcomes = execute_all(copies, {**os.environ, "GRPO_NB_PROFILE": profile, "GRPO_NB_OUTPUTS": str(outputs)})
-    exporter = HTMLExporter(require_js_url="")  # embed_images would close every <details> before its hidden answer
     for outcome in outcomes:
-        _write_notebook(outcome.path, stamp(outcome.notebook, profile))
-        page, _ = exporter.from_notebook_node(outcome.notebook, {"metadata": {"path": str(copies)}})
-        files.write_text(outcome.path.with_suffix(".html"), page)
+        _write_notebook(outcome.path, links.stamp(outcome.notebook, profile, outcome.minutes))
+        files.write_text(outcome.path.with_suffix(".html"), reading.page(outcome.notebook, outcome.path.stem))
     files.write_text(build / "report.html", report.page(outcomes, profile, outputs, models.machine()))
     print(f"\nreport     {build / 'report.html'}\nnotebooks  {copies}")
     for path in sorted(outputs.rglob("metrics.jsonl")):
@@ -246,8 +171,12 @@ def tutorial(build: Path, notebooks: Path = ROOT / "notebooks") -> int:
 def refresh(names: list[str] | None = None, notebooks: Path = ROOT / "notebooks") -> int:
     """Execute notebooks in the profile of the environment and write their cleaned outputs into the committed files.
 
+    Only a run of all writes down new minutes: one notebook alone trains again what an earlier one would have left it.
+
     Returns: 0, or 1 if a notebook failed; a failed one keeps its old outputs.
     """
+    import nbformat
+
     profile = profiles.current().name
     env = {key: value for key, value in os.environ.items() if key != "GRPO_NB_OUTPUTS"}  # printed paths stay relative
     with tempfile.TemporaryDirectory() as scratch:
@@ -255,8 +184,33 @@ def refresh(names: list[str] | None = None, notebooks: Path = ROOT / "notebooks"
         outcomes = execute_all(Path(scratch) / "notebooks", {**env, "GRPO_NB_PROFILE": profile}, names)
     for outcome in outcomes:
         if not outcome.failure:
-            _write_notebook(notebooks / outcome.path.name, stamp(clean(outcome.notebook), profile))
+            target = notebooks / outcome.path.name
+            minutes = (names and links.recorded_minutes(nbformat.read(target, as_version=4))) or outcome.minutes
+            _write_notebook(target, links.stamp(clean(outcome.notebook), profile, minutes))
     return _verdict(outcomes)
+
+
+def working(folder: Path, notebooks: Path = ROOT / "notebooks") -> Path:
+    """Copy the notebooks without outputs, to be worked in: what a class opens. Ids, folds, pictures and runs stay.
+
+    Raises: ValueError if the folder is there already.
+    """
+    import nbformat
+
+    if folder.exists():
+        raise ValueError(
+            f"the folder must not be there yet, for it may hold somebody's work (got {folder}). "
+            "Move it away, or name another: python -m tools.publish working FOLDER."
+        )
+    _stage(notebooks, folder)
+    _lead_back(folder, notebooks)
+    for path in sorted(folder.glob("*.ipynb")):
+        notebook = _without_noise(nbformat.read(path, as_version=4))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell["outputs"], cell["execution_count"] = [], None
+        _write_notebook(path, notebook)
+    return folder
 
 
 def _verdict(outcomes: list[report.Outcome]) -> int:
@@ -272,6 +226,19 @@ def _stage(notebooks: Path, copies: Path) -> None:
     shutil.copytree(notebooks, copies, ignore=shutil.ignore_patterns("outputs", ".ipynb_checkpoints", "swanlog"))
 
 
+def _lead_back(copies: Path, notebooks: Path) -> None:
+    """Let links out of the notebooks' folder, such as ../docs/errata.md, lead there from the copies too."""
+    import nbformat
+
+    prefix = Path(os.path.relpath(notebooks.parent, copies)).as_posix() + "/"
+    for path in copies.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = OUTWARD.sub(prefix, cell["source"])
+        _write_notebook(path, notebook)
+
+
 def _write_notebook(path: Path, notebook: dict) -> None:
     import nbformat
 
@@ -285,16 +252,22 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("build", type=Path, nargs="?", default=Path("build"))
     command = commands.add_parser("notebooks", help="execute; write the outputs into the committed notebooks")
     command.add_argument("names", nargs="*", help="such as 04_rewards; default: all")
-    commands.add_parser("links", help="point badges and set-up cells at pyproject's Repository")
+    command = commands.add_parser("working", help="copy the notebooks without outputs, to be worked in")
+    command.add_argument("folder", type=Path, nargs="?", default=Path("build/working"))
+    commands.add_parser("links", help="write address, minutes and README's table from their owners")
     given = parser.parse_args(argv)
     if given.command == "tutorial":
         return tutorial(given.build)
-    if given.command == "notebooks":
-        write_links()
-        return refresh(given.names)
-    for path in write_links():
+    if given.command == "working":
+        try:
+            print(f"working    {working(given.folder)}")
+        except ValueError as error:
+            parser.error(str(error))
+        return 0
+    failed = given.command == "notebooks" and refresh(given.names)
+    for path in links.write():
         print(path.relative_to(ROOT))
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

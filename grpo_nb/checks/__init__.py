@@ -3,32 +3,38 @@
 A usual mistake is named, any other gets the first case that does not fit. A stub that still raises NotImplementedError
 gives None. `predict` asks for a guess before a cell computes.
 
-| file           | functions                                 | the exercise is about                                  |
-|----------------|-------------------------------------------|--------------------------------------------------------|
-| `exercises`    | (what the others are made of)             | judging: the cases, the right answer, usual mistakes   |
-| `predictions`  | `predict`                                 | a guess, typed or picked, then compared                |
-| `chances`      | `check_chance`, `check_signal`            | chance: a hit, a group that teaches                    |
-| `texts`        | `check_template`, `check_completion_mask` | prompts: the template, what is trained                 |
-| `group_scores` | `check_reward`, `check_advantages`        | rewards, and advantages made of them                   |
-| `losses`       | `check_surrogate`, `check_token_weights`  | the loss: clipping a token, weighing it                |
-| `batch_sizes`  | `check_batch`, `check_factors`            | batches: prompts, updates, and what an update weighs   |
-| `adapters`     | `check_merge`, `check_is_trained`         | LoRA: merging, telling a trained adapter               |
-| `linear_heads` | `check_merged_sums`, `check_direction`    | the loss head: a softmax in parts, and its gradient    |
-| `loop`         | `check_mask`, `check_logps`, …, `filled`  | a training loop, part by part                          |
-| `interruptions` | `check_goes_on`, `check_seal`, …          | runs that are cut: seals, and how often to save        |
-| `variants`     | `check_strict_mask`, `check_cheapest`, …  | a loop with one part changed                           |
-| `experiments`  | `check_noise`, `check_paired_error`, …    | runs: is a difference noise, and a gentler one         |
+| file            | functions                                  | the exercise is about                                |
+|-----------------|--------------------------------------------|------------------------------------------------------|
+| `exercises`     | (what the others are made of)              | judging: the cases, the right answer, usual mistakes |
+| `predictions`   | `predict`                                  | a guess, typed or picked, then compared              |
+| `chances`       | `check_tries`, `check_problems`, …         | chance: tries, tests, groups that teach              |
+| `texts`         | `check_template`, …                        | prompts: the template, what is trained               |
+| `group_scores`  | `check_reward`, …                          | rewards, and advantages made of them                 |
+| `advantages`    | `check_choice`, `check_rewards_to_order`   | groups: which teaches most, rewards to order         |
+| `losses`        | `check_push`, `check_loss_type`, …         | the loss: the push on a token, its type, a KL        |
+| `loop`          | `check_mask`, `check_logps`, …             | the five blanks of the hand-written loop             |
+| `variants`      | `check_strict_mask`, …                     | other advantages and masks, the cheapest run         |
+| `batch_sizes`   | `check_dropped`, `check_batch_to_order`, … | batches: rows left out, a batch to order, weights    |
+| `gpu_memory`    | `check_cache`, `check_largest_batch`, …    | memory: a cache, the largest batch, a leaner run     |
+| `adapters`      | `check_scaled`, `check_joined`, …          | LoRA: scaling, joining, telling a trained adapter    |
+| `linear_heads`  | `check_tokens_that_fit`, …                 | the loss head: what fits, a softmax in parts, pulls  |
+| `experiments`   | `check_noise`, `check_paired_error`, …     | the bench: noise, pairs, an arm to find              |
+| `runs`          | `check_clip_run`, `check_loss_run`, …      | runs with one setting changed: better, worse, noise  |
+| `interruptions` | `check_goes_on`, `check_seal`, …           | checkpoints: which is taken, what a seal holds       |
 """
 
-from grpo_nb.checks.adapters import check_is_trained, check_merge
-from grpo_nb.checks.batch_sizes import check_batch, check_factors
-from grpo_nb.checks.chances import check_chance, check_signal
+from grpo_nb.checks.adapters import check_is_trained, check_joined, check_scaled
+from grpo_nb.checks.advantages import check_choice, check_rewards_to_order
+from grpo_nb.checks.batch_sizes import check_batch_to_order, check_dropped, check_factors
+from grpo_nb.checks.chances import check_alive, check_problems, check_slip, check_tries
 from grpo_nb.checks.experiments import check_near_arm, check_noise, check_paired_error
-from grpo_nb.checks.group_scores import check_advantages, check_reward
+from grpo_nb.checks.gpu_memory import check_cache, check_largest_batch, check_leaner_run
+from grpo_nb.checks.group_scores import check_advantages, check_completion_score, check_reward
 from grpo_nb.checks.interruptions import check_goes_on, check_save_steps, check_seal
-from grpo_nb.checks.linear_heads import check_direction, check_merged_sums
+from grpo_nb.checks.linear_heads import check_merged_entropy, check_pulls, check_tokens_that_fit
 from grpo_nb.checks.loop import check_logps, check_loss, check_mask, check_step, filled
-from grpo_nb.checks.losses import check_surrogate, check_token_weights
+from grpo_nb.checks.losses import check_kl_estimate, check_loss_type, check_push
 from grpo_nb.checks.predictions import predict
-from grpo_nb.checks.texts import check_completion_mask, check_template
+from grpo_nb.checks.runs import check_clip_run, check_group_run, check_loss_run, check_reward_run, check_temperature_run
+from grpo_nb.checks.texts import check_completion_mask, check_faults, check_template
 from grpo_nb.checks.variants import check_cheapest, check_leave_one_out, check_strict_mask

@@ -1,50 +1,89 @@
-"""Exercises about LoRA adapters: merging one, and telling a trained from an untrained one."""
+"""Exercises about LoRA adapters: scaling one, joining two, and telling a trained from an untrained one."""
 
 from grpo_nb.checks.exercises import exercise, judge
 
 
 @exercise
-def check_merge(your_merge):
-    """Whether `your_merge` folds a LoRA pair into its weight, W + (α/r)·BA, and leaves `weight` as it was.
+def check_scaled(your_scaled):
+    """Whether B·A of `your_scaled` is α/r times the given product, and the given tensors are as they were.
 
     Args:
-        your_merge: f(weight [out, in], lora_A [r, in], lora_B [out, r], alpha, r) -> tensor [out, in].
+        your_scaled: f(lora_A [r, in], lora_B [out, r], alpha, r) -> (A, B).
 
-    >>> check_merge(lambda weight, lora_A, lora_B, alpha, r: weight + lora_B @ lora_A)
-    check_merge: two by two: your numbers are those of one who leaves out α/r. With weight = [[1, 2], [3, 4]],
-    lora_A = [[1, -1]], lora_B = [[0.5], [0]], alpha = 2, r = 1 it must give [[2, 1], [3, 4]] (yours: [[1.5,
-    1.5], [3, 4]]).
+    >>> check_scaled(lambda lora_A, lora_B, alpha, r: (lora_A * alpha / r, lora_B * alpha / r))
+    check_scaled: one by one, alpha 2: your numbers are those of one who scales both. With A = [[1, -1]], B = [[0.5],
+    [0]], alpha = 2, r = 1 it must give [[1, -1], [0, 0]] (yours: [[2, -2], [0, 0]]).
     False
     """
-    from torch import tensor
+    from torch import eye, tensor
 
-    square, ones, swap = tensor([[1.0, 2.0], [3.0, 4.0]]), tensor([[1.0, 1.0]] * 3), tensor([[0.0, 1.0], [1.0, 0.0]])
-    row, tall = tensor([[1.0, -1.0]]), tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # B; times swap: columns change
+    row, tall = tensor([[1.0, -1.0]]), tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     cases = [
-        ("a fresh adapter", (square, row, tensor([[0.0], [0.0]]), 2, 1)),
-        ("two by two", (square, row, tensor([[0.5], [0.0]]), 2, 1)),
-        ("out 3, in 2, alpha 4, r 2", (ones, swap, tall, 4, 2)),
-        ("out 3, in 2, alpha 1, r 2", (ones, swap, tall, 1, 2)),
+        ("one by one, alpha 2", (row, tensor([[0.5], [0.0]]), 2, 1)),
+        ("out 3, in 2, alpha 4, r 2", (eye(2), tall, 4, 2)),
+        ("out 3, in 2, alpha 1, r 2", (eye(2), tall, 1, 2)),
+        ("alpha = r", (eye(2), tall, 2, 2)),
     ]
 
-    def scaled(factor, *, of_weight=1):
-        return lambda weight, A, B, alpha, r: of_weight * weight + factor(alpha, r) * B @ A
-
-    def right(weight, lora_A, lora_B, alpha, r):
-        return weight + alpha / r * lora_B @ lora_A
+    def scaled(factor):
+        return lambda A, B, alpha, r: (A, B * factor(alpha, r))
 
     usual = {
-        "leaves out α/r": scaled(lambda alpha, r: 1),
+        "scales both": lambda A, B, alpha, r: (A * alpha / r, B * alpha / r),
         "turns α/r upside down": scaled(lambda alpha, r: r / alpha),
         "takes α for α/r": scaled(lambda alpha, r: alpha),
-        "takes 1/r for α/r": scaled(lambda alpha, r: 1 / r),
         "takes α/√r, as rsLoRA does": scaled(lambda alpha, r: alpha / r**0.5),
+        "takes the root of α/r, in one of the two": scaled(lambda alpha, r: (alpha / r) ** 0.5),
         "rounds α/r down": scaled(lambda alpha, r: alpha // r),
-        "subtracts the product": scaled(lambda alpha, r: -alpha / r),
-        "gives the product alone": scaled(lambda alpha, r: alpha / r, of_weight=0),
-        "merges twice": scaled(lambda alpha, r: 2 * alpha / r),
+        "gives them back as they are": scaled(lambda alpha, r: 1),
     }
-    return judge(your_merge, cases, right=right, usual=usual, keeps=True)
+    return judge(your_scaled, cases, right=scaled(lambda alpha, r: alpha / r), usual=usual, keeps=True, call=_product)
+
+
+@exercise
+def check_joined(your_joined):
+    """Whether B·A of `your_joined` is B₁·A₁ + B₂·A₂, for two adapters of any two ranks.
+
+    Args:
+        your_joined: f(A1 [r₁, in], B1 [out, r₁], A2 [r₂, in], B2 [out, r₂]) -> (A, B).
+    """
+    from torch import eye, tensor, zeros
+
+    row, column, tall = (
+        tensor([[1.0, -1.0]]),
+        tensor([[0.5], [0.0], [2.0]]),
+        tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
+    )
+    cases = [
+        ("twice the same", (row, column, row, column)),
+        ("rank 1 and rank 2", (row, column, eye(2), tall)),
+        ("rank 2 and rank 1", (eye(2), tall, row, column)),
+        ("a fresh one beside a trained one", (eye(2), zeros(3, 2), row, column)),
+    ]
+
+    def joined(A1, B1, A2, B2):
+        import torch
+
+        return torch.cat([A1, A2], dim=0), torch.cat([B1, B2], dim=1)
+
+    usual = {
+        "adds A to A and B to B, which mixes the two": lambda A1, B1, A2, B2: (A1 + A2, B1 + B2),
+        "takes the mean of each": lambda A1, B1, A2, B2: ((A1 + A2) / 2, (B1 + B2) / 2),
+        "gives the first alone": lambda A1, B1, A2, B2: (A1, B1),
+        "gives the second alone": lambda A1, B1, A2, B2: (A2, B2),
+        "pairs the first A with the second B": lambda A1, B1, A2, B2: joined(A1, B2, A2, B1),
+        "takes the mean of the two changes": lambda A1, B1, A2, B2: joined(A1, B1 / 2, A2, B2 / 2),
+    }
+    return judge(your_joined, cases, right=joined, usual=usual, keeps=True, call=_product)
+
+
+def _product(function, *given):
+    """B·A of the pair that a function gives: one change can be written as many pairs."""
+    pair = function(*given)
+    is_pair = isinstance(pair, tuple | list) and len(pair) == 2 and all(getattr(part, "ndim", 0) == 2 for part in pair)
+    if pair is None or not is_pair or pair[0].shape[0] != pair[1].shape[1]:
+        return None if pair is None else "no pair (A, B) with one inner width"
+    return pair[1] @ pair[0]
 
 
 @exercise

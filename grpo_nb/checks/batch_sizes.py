@@ -1,60 +1,102 @@
-"""Exercises about batches: prompts and updates from six integers, and by which factor an update is off."""
-
-from fractions import Fraction
+"""Exercises about batches: rows left out, a batch to order, and by which factor an update is off."""
 
 from grpo_nb.batchflow import arithmetic
 from grpo_nb.checks.exercises import exercise, judge
 
 
 @exercise
-def check_batch(your_batch):
-    """Whether `your_batch` is (prompts of a round, completions of an update, updates of a round).
+def check_dropped(your_dropped):
+    """Whether `your_dropped` is the number of rows that fill no generation round, so that an epoch leaves them out.
 
     Args:
-        your_batch: f(b, A, S, P, G, mu): per_device_train_batch_size, gradient_accumulation_steps,
-            steps_per_generation, num_processes, num_generations, num_iterations -> three numbers.
-    See: `batchflow.arithmetic.batch_numbers`.
+        your_dropped: f(rows, b, A, S, G), on one process: rows of the data set, per_device_train_batch_size,
+            gradient_accumulation_steps, steps_per_generation, num_generations -> a count.
+    See: `batchflow.plan`, its `prompts_dropped`.
 
-    >>> check_batch(lambda b, A, S, P, G, mu: (b * S * P / G, b * S * P, mu * S / A))
-    check_batch: a round of two updates: your numbers are those of one who takes S for A in the completions of
-    an update. With b = 3, A = 2, S = 4, P = 1, G = 3, mu = 1 it must give [4, 6, 2] (yours: [4, 12, 2]).
+    >>> check_dropped(lambda rows, b, A, S, G: rows % (b * A // G))
+    check_dropped: S above A: your numbers are those of one who takes A for S: an update's prompts, not a round's. With
+    rows = 10, b = 4, A = 2, S = 4, G = 4 it must give 2 (yours: 0).
     False
     """
     cases = [
-        ("TRL's defaults", (8, 1, 1, 1, 8, 1)),
-        ("a round of two updates", (3, 2, 4, 1, 3, 1)),
-        ("groups that straddle micro-steps", (3, 4, 4, 1, 4, 1)),
-        ("two processes", (3, 2, 4, 2, 2, 1)),
-        ("three passes", (4, 4, 4, 1, 4, 3)),
-        ("an update of two rounds", (2, 4, 2, 4, 8, 1)),
-        ("replay that ends between two updates", (1, 3, 4, 1, 2, 2)),
+        ("one prompt a round", (10, 8, 1, 1, 8)),
+        ("S above A", (10, 4, 2, 4, 4)),
+        ("S below A", (30, 8, 4, 2, 4)),
+        ("groups that straddle micro-steps", (11, 3, 4, 4, 4)),
+        ("nothing left out", (300, 8, 2, 4, 4)),
+        ("a large round", (100, 16, 1, 8, 8)),
     ]
 
-    def right(b, A, S, P, G, mu):
+    def right(rows, b, A, S, G):
         batch = {"per_device_train_batch_size": b, "gradient_accumulation_steps": A}
-        found = arithmetic.batch_numbers(batch | {"steps_per_generation": S, "num_generations": G}, num_processes=P)
-        return found["unique_prompts"], found["completions_per_update"], Fraction(mu * S, A)
+        round_ = arithmetic.batch_numbers(batch | {"steps_per_generation": S, "num_generations": G})
+        return rows % round_["unique_prompts"]
 
     usual = {
-        "takes S for A in the completions of an update": lambda b, A, S, P, G, mu: (
-            b * S * P / G,
-            b * S * P,
-            mu * S / A,
-        ),
-        "takes A for S in the prompts of a round": lambda b, A, S, P, G, mu: (b * A * P / G, b * A * P, mu * S / A),
-        "forgets the processes": lambda b, A, S, P, G, mu: (b * S / G, b * A, mu * S / A),
-        "forgets the passes": lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P, S / A),
-        "takes completions for prompts, and does not divide by G": lambda b, A, S, P, G, mu: (
-            b * S * P,
-            b * A * P,
-            mu * S / A,
-        ),
-        "turns S / A upside down": lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P, mu * A / S),
-        "rounds the updates of a round down": lambda b, A, S, P, G, mu: (b * S * P / G, b * A * P, mu * S // A),
-        "forgets that an update accumulates": lambda b, A, S, P, G, mu: (b * S * P / G, b * P, mu * S),
-        "counts the prompts once for every pass": lambda b, A, S, P, G, mu: (mu * b * S * P / G, b * A * P, mu * S / A),
+        "takes A for S: an update's prompts, not a round's": lambda rows, b, A, S, G: rows % max(1, b * A // G),
+        "takes completions for prompts: b · S is not yet divided by G": lambda rows, b, A, S, G: rows % (b * S),
+        "takes the prompts of one micro-step for those of a round": lambda rows, b, A, S, G: rows % max(1, b // G),
+        "counts the completions left out, G for each row": lambda rows, b, A, S, G: rows % (b * S // G) * G,
+        "counts the rows that are used": lambda rows, b, A, S, G: rows - rows % (b * S // G),
+        "counts the rounds": lambda rows, b, A, S, G: rows // (b * S // G),
     }
-    return judge(your_batch, cases, right=right, usual=usual)
+    return judge(your_dropped, cases, right=right, usual=usual)
+
+
+@exercise
+def check_batch_to_order(your_batch):
+    """Whether `your_batch` has the prompts of a round and the updates that were ordered, and the largest b that fits.
+
+    Args:
+        your_batch: f(prompts, updates, G, most) -> (b, A, S), on one process: prompts of a round, optimizer steps of a
+            round, num_generations, most completions of a micro-step.
+    See: `batchflow.plan`.
+
+    >>> check_batch_to_order(lambda prompts, updates, G, most: (most, prompts, updates))
+    check_batch_to_order: one update, prompts = 2, updates = 1, G = 4, most = 8: must give [8, 1, 1] (yours: [8, 2, 1]).
+    False
+    """
+    cases = [
+        ("one update", (2, 1, 4, 8)),
+        ("two updates", (4, 2, 3, 4)),
+        ("three updates", (6, 3, 8, 8)),
+        ("b that cannot be `most`", (5, 1, 4, 6)),
+        ("more room than an update needs", (4, 2, 4, 64)),
+        ("one at a time", (3, 2, 2, 1)),
+    ]
+
+    def ordered(completions, *, pick=max):
+        """(b, A, S) for so many completions of an update, b by `pick` among those that fit."""
+
+        def compute(prompts, updates, G, most):
+            update = completions(prompts, updates, G)
+            b = pick(n for n in range(1, most + 1) if update % n == 0)
+            return b, update // b, update // b * updates
+
+        return compute
+
+    def of_update(prompts, updates, G):
+        return prompts * G // updates
+
+    best = ordered(of_update)
+
+    def swapped(prompts, updates, G, most):
+        b, A, S = best(prompts, updates, G, most)
+        return b, S, A
+
+    usual = {
+        "puts S where A belongs": swapped,
+        "takes prompts for completions: there are G of each": ordered(lambda prompts, updates, G: prompts // updates),
+        "lets an update be the whole round": ordered(lambda prompts, updates, G: prompts * G),
+        "takes the smallest b": ordered(of_update, pick=min),
+        "takes b = most, though it does not divide the completions of an update": lambda prompts, updates, G, most: (
+            most,
+            of_update(prompts, updates, G) // most,
+            of_update(prompts, updates, G) // most * updates,
+        ),
+        "lets a round make one update": lambda *given: best(*given)[:2] + best(*given)[1:2],
+    }
+    return judge(your_batch, cases, right=best, usual=usual)
 
 
 @exercise

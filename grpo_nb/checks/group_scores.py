@@ -1,6 +1,6 @@
 """Exercises about rewards, and about advantages made of them."""
 
-from grpo_nb import advantages, templates
+from grpo_nb import advantages, rewards, templates
 from grpo_nb.checks.exercises import exercise, judge
 from grpo_nb.rewards import parsing
 
@@ -82,6 +82,37 @@ def _verifier(
         return 1.0 if said is not None and is_right(said, truth) else wrong
 
     return lambda completions, answer, **kwargs: [score(*pair) for pair in zip(completions, answer, strict=True)]
+
+
+@exercise
+def check_completion_score(your_completion):
+    """Whether `your_completion()` earns 4.5 in all from the four rewards, where the truth is 72.
+
+    Args:
+        your_completion: f() -> completion, a string.
+
+    >>> check_completion_score(lambda: f"{templates.REASONING_END}<SOLUTION>72</SOLUTION>")
+    check_completion_score: the truth is 72: your numbers are those of one who gives the right answer. It must give 4.5
+    (yours: 13).
+    False
+    """
+    block = f"8*9{templates.REASONING_END}{templates.SOLUTION_START}{{}}{templates.SOLUTION_END}".format
+    usual = {
+        "gives the right answer": lambda: block("72"),
+        "gives the right answer with blanks around it": lambda: block(" 72 "),
+        "is off by at most a tenth": lambda: block("70"),
+        "is off by more than a fifth": lambda: block("50"),
+        "gives no number": lambda: block("many"),
+        "forgets the layout": lambda: "60",
+        "leaves the last tag out": lambda: block("60").removesuffix(templates.SOLUTION_END),
+    }
+
+    def total(function):
+        text = function()
+        return sum(reward([text], answer=["72"])[0] for reward in rewards.FOUR) if isinstance(text, str) else text
+
+    cases = [("the truth is 72", ())]
+    return judge(your_completion, cases, right=lambda: block("60"), usual=usual, call=total)
 
 
 @exercise

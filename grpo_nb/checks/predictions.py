@@ -7,12 +7,6 @@ from numbers import Real
 
 from grpo_nb.checks.exercises import plain
 
-LINE = "grpo-nb-guess"  # class of the question as a line
-STYLE = (  # JupyterLab shows one of two: the field, or the line. A field without elements is its error: model not found
-    f"<style>.jp-OutputArea-child:has(> .jupyter-widgets):has(+ .jp-OutputArea-child .{LINE}){{display:none}}"
-    f".jp-OutputArea-child:has(> .jupyter-widgets > *):has(+ .jp-OutputArea-child .{LINE}){{display:flex}}"
-    f".jp-OutputArea-child:has(.jupyter-widgets > *) + .jp-OutputArea-child:has(.{LINE}){{display:none}}</style>"
-)
 NONE = "—"  # nothing picked yet
 NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,15})?|\.\d{1,15})(e[+-]?\d{1,2})?", re.IGNORECASE)
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3}){1,4}(\.\d{0,15})?")
@@ -96,13 +90,10 @@ class Prediction:
 
     def _ipython_display_(self) -> None:
         """The field where a kernel runs; the question in a line for everybody else, in an output of its own."""
-        from IPython.display import display
+        from grpo_nb import plots
 
         line = f"Your guess: {self.question}" + (f" ({', '.join(self.options)})" if self.options else "")
-        model = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        display({"application/vnd.jupyter.widget-view+json": model, "text/html": "", "text/plain": ""}, raw=True)
-        page = f'<p class="{LINE}"><i>{html.escape(line)}</i></p>{STYLE}'
-        display({"text/html": page, "text/plain": line}, raw=True)
+        plots.show_live(self.widget, f"<p><i>{html.escape(line)}</i></p>", line, instead=True)
 
 
 def _names(options: list | tuple | None) -> dict[str, object] | None:

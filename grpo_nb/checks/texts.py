@@ -1,4 +1,4 @@
-"""Exercises about prompts: the template, the mask of what is trained."""
+"""Exercises about prompts: the template, the mask of what is trained, a test for any template."""
 
 from grpo_nb import models, templates
 from grpo_nb.checks.exercises import exercise, judge
@@ -109,3 +109,80 @@ def check_completion_mask(your_completion_mask):
         "gives the completion's part alone": lambda prompt_ids, full_ids: [x for x in right(prompt_ids, full_ids) if x],
     }
     return judge(your_completion_mask, cases, right=right, usual=usual)
+
+
+@exercise
+def check_faults(your_faults):
+    """Whether `your_faults` names what is wrong with a template: "prefix", "end", "thoughts".
+
+    Args:
+        your_faults: f(render) -> set of words, render(messages, add_generation_prompt=False) being a template.
+
+    >>> check_faults(lambda render: set())
+    check_faults: no EOS behind an answer: your answers are those of one who finds no fault in anything. With template =
+    'no EOS behind an answer' it must give ['end'] (yours: []).
+    False
+    """
+    known = {
+        "ours": _template(),
+        "no EOS behind an answer": _template(ended=("system",)),
+        "EOS behind every turn": _template(ended=("system", "user", "assistant")),
+        "a tag that only the prompt has": _told(opens=True),
+        "earlier thoughts cut": _told(forgets=True),
+        "earlier thoughts cut, and no EOS": _told(forgets=True, ends=""),
+        "an end of its own": _told(ends="</s>"),
+        "a line break for an end": _told(ends="\n"),
+        "all three": _told(opens=True, forgets=True, ends=""),
+    }
+
+    def right(template):
+        ask, last = _turn("user", "Q1"), _turn("assistant", templates.worked_answer("T2", "A2"))
+        told = _turn("assistant", templates.worked_answer("T1", "A1"))
+        text = template([ask, told, _turn("user", "Q2"), last])
+        wrong = {
+            "prefix": not template([ask, told]).startswith(template([ask], True)),
+            "end": text.endswith(last["content"]),
+            "thoughts": told["content"] not in text,
+        }
+        return sorted(word for word, is_so in wrong.items() if is_so)
+
+    def without(word):
+        return lambda template: [found for found in right(template) if found != word]
+
+    def looks_for_ours(template):
+        has_ours = template([_turn("user", "Q"), _turn("assistant", "T")]).endswith(models.END_OF_TURN)
+        return sorted({*without("end")(template), *([] if has_ours else ["end"])})
+
+    usual = {
+        "finds no fault in anything": lambda template: [],
+        "looks for our EOS, though other templates have an end of their own": looks_for_ours,
+        "never sees that an end is missing": without("end"),
+        "never sees that the prompt is no beginning": without("prefix"),
+        "never sees that earlier thoughts are cut": without("thoughts"),
+        "is content with the first fault": lambda template: right(template)[:1],
+    }
+
+    def call(function, template):
+        found = function(lambda messages, add_generation_prompt=False: known[template](messages, add_generation_prompt))
+        return sorted(map(str, found)) if isinstance(found, set | list | tuple | frozenset) else found
+
+    cases = [(name, (name,)) for name in known]
+    return judge(your_faults, cases, right=right, usual=usual, call=call)
+
+
+def _turn(role: str, content: str) -> dict:
+    return {"role": role, "content": content}
+
+
+def _told(*, opens: bool = False, forgets: bool = False, ends: str = models.END_OF_TURN):
+    """A template whose generation prompt alone has a tag, that cuts earlier thoughts, or ends an answer otherwise."""
+
+    def render(messages, add_generation_prompt):
+        text = ""
+        for place, turn in enumerate(messages):
+            is_earlier = forgets and turn["role"] == "assistant" and place < len(messages) - 1
+            text += turn["content"].split(templates.REASONING_END)[-1] if is_earlier else turn["content"]
+            text += ends * (turn["role"] == "assistant")
+        return text + "<think>" * (opens and add_generation_prompt)
+
+    return render

@@ -13,6 +13,7 @@ from grpo_nb.rewards import parsing
 # Hub address, configuration and split names; the folder under GRPO_NB_DATA carries the key's name.
 SOURCES = {
     "gsm8k": {"path": "openai/gsm8k", "name": "main", "train": "train", "held_out": "test"},
+    "gsm8k_sample": {"path": None, "name": None, "train": "train", "held_out": None},  # beside this file: 100 rows, MIT
     "dapo_math": {"path": "open-r1/DAPO-Math-17k-Processed", "name": "en", "train": "train", "held_out": None},
     "open_math_reasoning": {"path": "unsloth/OpenMathReasoning-mini", "name": None, "train": "cot", "held_out": None},
 }
@@ -51,7 +52,8 @@ def load_rows(
     """Rows of a public data set, or of a table of your own.
 
     Args:
-        name: "gsm8k", "dapo_math" or "open_math_reasoning", or the path of a file, or of a folder of them.
+        name: "gsm8k", "dapo_math" or "open_math_reasoning", or the path of a file, or of a folder of them;
+            "gsm8k_sample" is every 88th row of all of GSM8K, and part of this package.
         split: "train", or "held_out" where there is one (gsm8k, and a folder with files named test*).
         local_dir: folder with the public data set's files; default GRPO_NB_DATA/<name>, then the Hub.
         columns: which of your columns is the "problem", the "answer", the "working", where the contract above does not
@@ -87,6 +89,8 @@ def _folder(name: str, local_dir: str | os.PathLike | None) -> Path | None:
     """Where a public data set lies on this machine, if somewhere at all."""
     if local_dir is not None:
         return Path(local_dir).expanduser()
+    if name == "gsm8k_sample":
+        return Path(__file__).parent / name
     home = profiles.folder_named("GRPO_NB_DATA")
     return home and home / name
 
@@ -126,6 +130,7 @@ def _open_math_reasoning_row(record: Mapping) -> dict:
 
 READERS: dict[str, Callable[[Mapping], dict]] = {
     "gsm8k": _gsm8k_row,
+    "gsm8k_sample": _gsm8k_row,
     "dapo_math": _dapo_math_row,
     "open_math_reasoning": _open_math_reasoning_row,
 }

@@ -16,5 +16,6 @@
 
 Each file but the first and the last has four functions: `compute(...)` → numbers, `figure(numbers)` → Figure,
 `caption(numbers)` → what it shows, in words, and `explorer()` → a `Panel` of the three, the last expression of a cell.
-Import the file, `from grpo_nb.explorers import clipping`, for importing the package alone loads no torch.
+`figure` takes its empty axes from `frame`, so that a panel can hand it those of the last picture. Import the file,
+`from grpo_nb.explorers import clipping`, for importing the package alone loads no torch.
 """

@@ -5,14 +5,7 @@ from fractions import Fraction
 from matplotlib.figure import Figure
 
 from grpo_nb import batchflow, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
-
-GIVEN = {  # what a preset starts from: one process, one pass, data set order
-    "num_processes": 1,
-    "num_iterations": 1,
-    "shuffle": False,
-    "backend": "trl",
-}
+from grpo_nb.explorers.panel import Choice, Number, Panel
 
 
 def compute(*, num_prompts: int = 32, steps_per_generation: int = 0, **settings) -> batchflow.Plan:
@@ -26,7 +19,7 @@ def compute(*, num_prompts: int = 32, steps_per_generation: int = 0, **settings)
     return batchflow.plan(num_prompts, steps_per_generation=steps_per_generation or None, **settings)
 
 
-def figure(plan: batchflow.Plan) -> Figure:
+def figure(plan: batchflow.Plan, frame=plots.frame) -> Figure:
     """The first generation rounds as a timetable: two, and more where they are short."""
     return plots.plot_batch_flow(plan, generations=max(2, 8 // (plan.steps_per_generation * plan.num_iterations)))
 
@@ -81,7 +74,7 @@ def explorer() -> Panel:
         "replay: every round twice": {**first, "num_iterations": 2},
         "Unsloth makes the batch one group": {**_batch(8, 6, 4, 1, 0), "backend": "unsloth"},
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets, rare=("num_iterations", "shuffle", "backend"))
 
 
 def _batch(prompts: int, device: int, group: int, accumulation: int, steps: int) -> dict:
@@ -91,7 +84,6 @@ def _batch(prompts: int, device: int, group: int, accumulation: int, steps: int)
         "num_generations": group,
         "gradient_accumulation_steps": accumulation,
         "steps_per_generation": steps,
-        **GIVEN,
     }
 
 

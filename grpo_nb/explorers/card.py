@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grpo_nb import memory, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
+from grpo_nb.explorers.panel import Choice, Number, Panel
 
 PROMPT = 256  # tokens of the longest prompt
 LORA = {"r": 32, "target_modules": "all-linear"}
@@ -92,10 +92,10 @@ def compute(
     return Run(budget, dict(memory.CARDS), fits, {**settings, **sizes}, at_once)
 
 
-def figure(run: Run) -> Figure:
+def figure(run: Run, frame=plots.frame) -> Figure:
     """A bar while sampling and one while training, in terms; a line for each card, solid where it holds both bars."""
-    drawing = Figure(figsize=(plots.WIDE[0], 3.0), layout="constrained")
-    axes = drawing.subplots()
+    drawing = frame(left=0.13, bottom=0.3, top=0.83)
+    (axes,) = drawing.axes
     holding = min((memory.gib(run.cards[name]) for name, fits in run.fits.items() if fits), default=0)
     end = max(memory.gib(run.budget.peak) * 1.15, holding * 1.06)  # the smallest card that holds it is in sight
     axes.set_xlim(0, end)
@@ -106,8 +106,7 @@ def figure(run: Run) -> Figure:
     axes.set_yticks([0, 1], list(run.moments))
     _cards(axes, run, end)
     plots.plain(axes, xlabel="GiB on the card")
-    shown = [drawn[term] for term in LOOKS if term in drawn]
-    drawing.legend(handles=shown, loc="outside lower center", ncols=5, frameon=False, fontsize=8, handlelength=1.2)
+    plots.key(drawing, {drawn[term].get_label(): drawn[term] for term in LOOKS if term in drawn})
     return drawing
 
 
@@ -150,7 +149,7 @@ def explorer() -> Panel:
         "the guide's 20K tokens, Unsloth": _preset("Llama-3.1-8B", "LoRA on 4 bits", "unsloth", 20480, 8),
         "the guide's 20K tokens, one at a time": _preset("Llama-3.1-8B", "LoRA on 4 bits", "unsloth", 20480, 1),
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets)
 
 
 def _preset(model: str, trained: str, backend: str, tokens: int, rows: int) -> dict:

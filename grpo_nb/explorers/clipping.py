@@ -6,12 +6,11 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import losses, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
+from grpo_nb.explorers.panel import Choice, Number, Panel
 
-OLD_LOGP = (
-    -1.0
-)  # nats: log-prob of the token when it was sampled; the ratios of the figure keep it below 0 (e^-1 · 2.5 < 1)
+OLD_LOGP = -1.0  # nats: of the token when it was sampled; the ratios keep its log-prob below 0 (e^-1 · 2.5 < 1)
 RATIOS = (0.05, 2.5)
+CISPO_CAP = 5.0  # what TRL's docs recommend as epsilon_high for cispo, after ScaleRL, arXiv:2510.13786
 STYLES = {
     "grpo": (plots.COLOURS["policy"], "-"),
     "cispo": (plots.OKABE_ITO["red"], "--"),
@@ -28,7 +27,7 @@ class Curves:
         ratio: ρ, [R].
         objective: loss type → −loss of the token, [R]. "grpo" stands for the five that clip alike.
         gradient: loss type → its derivative by log πθ(token), [R]: what the update does with the token.
-        advantage: A; `low` and `high` are the ends of the clip interval.
+        advantage: A; `low` and `high` are the ends of the clip interval, `cap` is that of cispo's ratio.
     """
 
     ratio: torch.Tensor
@@ -37,6 +36,7 @@ class Curves:
     advantage: float
     low: float
     high: float
+    cap: float
 
 
 def compute(
@@ -50,11 +50,13 @@ def compute(
     """A token's objective and gradient for `points` ratios: `losses.grpo_loss` of that many one-token completions.
 
     Args:
+        epsilon_high: cispo takes it for the cap of its ratio, and is drawn with `CISPO_CAP` where it is below 1: such a
+            cap, as TRL's default is, would cut even a token whose ratio is 1.
         delta: 0 for none.
     """
     ratio = torch.linspace(*RATIOS, points, dtype=torch.float64)
     old = torch.full((points, 1), OLD_LOGP, dtype=torch.float64)
-    objective, gradient = {}, {}
+    objective, gradient, cap = {}, {}, epsilon_high if epsilon_high >= 1 else CISPO_CAP
     for loss_type in STYLES:
         logps = (old + ratio.log().unsqueeze(1)).requires_grad_()
         result = losses.grpo_loss(
@@ -64,39 +66,45 @@ def compute(
             old_logps=old,
             loss_type=loss_type,
             epsilon=epsilon,
-            epsilon_high=epsilon_high,
+            epsilon_high=cap if loss_type == "cispo" else epsilon_high,
             delta=delta or None,
         )
         objective[loss_type] = -result.per_token.detach().squeeze(1)
         gradient[loss_type] = -torch.autograd.grad(result.per_token.sum(), logps)[0].squeeze(1)
-    return Curves(ratio, objective, gradient, advantage, 1 - epsilon, 1 + epsilon_high)
+    return Curves(ratio, objective, gradient, advantage, 1 - epsilon, 1 + epsilon_high, cap)
 
 
-def figure(curves: Curves) -> Figure:
+def figure(curves: Curves, frame=plots.frame) -> Figure:
     """Objective on the left, gradient on the right; the clip interval is shaded."""
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    left, right = drawing.subplots(1, 2)
+    drawing = frame(1, 2, wspace=0.27)
+    left, right = drawing.axes
     for axes, values, name in [(left, curves.objective, "objective"), (right, curves.gradient, "gradient by log π")]:
         axes.axvspan(curves.low, curves.high, color="0.92", zorder=0)
         axes.axhline(0, color="0.6", linewidth=0.8)
         for loss_type, (colour, style) in STYLES.items():
             axes.plot(curves.ratio, values[loss_type], style, color=colour, linewidth=2, label=loss_type)
+        axes.set_xlim(0, RATIOS[1])
         plots.plain(axes, xlabel="ratio ρ = π / π_old", ylabel=name)
     left.set_title(f"A = {curves.advantage:+g}", fontsize=11, loc="left")
     names = [", ".join(losses.CLIPPED), *list(STYLES)[1:]]
-    drawing.legend(left.get_lines()[1:], names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    plots.key(drawing, dict(zip(names, left.get_lines()[1:], strict=True)))
     return drawing
 
 
 def caption(curves: Curves) -> str:
     """Where the clipped losses stop teaching, in words."""
     ends = [f"{low:.2f} to {high:.2f}" for low, high in without_gradient(curves)]
+    is_set = curves.cap == curves.high - 1
+    cap = f"cispo caps its ratio at {curves.cap:g}"
+    if not is_set:
+        cap += f", as TRL recommends, not at epsilon_high = {curves.high - 1:.2g}, which a run takes unless you set it"
     at_one = int((curves.ratio - 1).abs().argmin())
     slopes = [f"{name} {float(values[at_one]):+.2f}" for name, values in curves.gradient.items()]
     return (
         f"A token with advantage {curves.advantage:+g}; clip interval {curves.low:.2f} to {curves.high:.2f}, shaded. "
         f"The five clipped losses have no gradient for ratios {' and '.join(ends) or '(none of these)'}. "
-        f"At ratio 1 the gradient is {', '.join(slopes)}. (The values of cispo and vespo only carry their gradient.)"
+        f"At ratio 1 the gradient is {', '.join(slopes)}. {cap}. "
+        "(The values of cispo and vespo only carry their gradient.)"
     )
 
 
@@ -118,9 +126,10 @@ def explorer() -> Panel:
         "delta": Number(0.0, 0.0, 4.0, 0.1),
     }
     presets = {
-        "TRL's defaults": {"epsilon": 0.2, "epsilon_high": 0.2, "delta": 0.0},
-        "DAPO: clip higher": {"epsilon": 0.2, "epsilon_high": 0.28, "delta": 0.0},
-        "two-sided: delta 1.5, A < 0": {"advantage": -1.0, "epsilon": 0.2, "epsilon_high": 0.2, "delta": 1.5},
-        "CISPO: cap at 5": {"epsilon": 0.2, "epsilon_high": 5.0, "delta": 0.0},
+        "TRL's defaults": {},
+        "a bad token: A < 0": {"advantage": -1.0},
+        "DAPO: clip higher": {"epsilon_high": 0.28},
+        "two-sided: delta 1.5, A < 0": {"advantage": -1.0, "delta": 1.5},
+        "CISPO: cap at 2": {"epsilon_high": 2.0},
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets)

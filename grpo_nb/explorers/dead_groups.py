@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import advantages, plots
-from grpo_nb.explorers.panel import Number, Panel, drawn
+from grpo_nb.explorers.panel import Number, Panel
 
 SIZES = range(2, 65)  # num_generations of the right picture
 
@@ -59,10 +59,10 @@ def compute(*, p: float = 0.1, num_generations: int = 8, points: int = 201) -> L
     )
 
 
-def figure(luck: Luck) -> Figure:
+def figure(luck: Luck, frame=plots.frame) -> Figure:
     """Over p on the left, the dead groups in two hatched parts; over G on the right. A dot marks the chosen one."""
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    left, right = drawing.subplots(1, 2)
+    drawing = frame(1, 2, wspace=0.27)
+    left, right = drawing.axes
     for low, high, colour, hatch, label in [
         (torch.zeros_like(luck.dead), luck.all_wrong, plots.COLOURS["before"], "///", "all wrong"),
         (luck.all_wrong, luck.dead, plots.COLOURS["reward"], "\\\\\\", "all right"),
@@ -84,8 +84,7 @@ def figure(luck: Luck) -> Figure:
     right.set_xticks([2, 8, 16, 32, 64])
     left.set_title(f"num_generations = {luck.num_generations}: {_percent(luck.dead_here)} dead", fontsize=9, loc="left")
     right.set_title(f"p = {luck.p:.3g}: {_percent(1 - luck.dead_here)} teach", fontsize=9, loc="left")
-    handles, names = left.get_legend_handles_labels()
-    drawing.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8, columnspacing=1.2)
+    plots.key(drawing, {artist.get_label(): artist for artist in [*left.collections, *left.get_lines()[:2]]})
     return drawing
 
 
@@ -111,7 +110,7 @@ def explorer() -> Panel:
         "p 95 %, G 8 (too easy)": {"p": 0.95, "num_generations": 8},
         "p 50 %, G 2 (too few)": {"p": 0.5, "num_generations": 2},
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets)
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import advantages, plots
-from grpo_nb.explorers.panel import Choice, Panel, Words, drawn, numbers_in
+from grpo_nb.explorers.panel import Choice, Panel, Words, numbers_in
 
 NOT_APPLICABLE = ("-", "none")  # typed for a reward that does not apply; NaN in the tensor
 MOST = 16
@@ -66,10 +66,11 @@ def compute(*, rewards: str = "1 0 0 0", scale_rewards: str = "group", other_rew
     )
 
 
-def figure(groups: Groups) -> Figure:
+def figure(groups: Groups, frame=plots.frame) -> Figure:
     """Rewards above, advantages beneath, a column for each group; the dashed line is the group's mean."""
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    tops, bottoms = drawing.subplots(2, len(groups.rewards), sharex=True, sharey="row", squeeze=False)
+    count = len(groups.rewards)
+    drawing = frame(2, count, sharex=True, sharey="row", bottom=0.15, right=0.92)
+    tops, bottoms = drawing.axes[:count], drawing.axes[count:]
     _bars(tops, groups.rewards, colour=plots.COLOURS["reward"], text="{:.3g}".format)
     _bars(bottoms, groups.advantages, colour=plots.COLOURS["policy"], text=_signed)
     for i, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
@@ -81,7 +82,6 @@ def figure(groups: Groups) -> Figure:
         top.set_title(f"{NAMES[i]}: {_spread(groups, i)}", fontsize=8, loc="left")
         if groups.reasons[i]:
             bottom.text(0.5, 0.75, f"all 0: {groups.reasons[i]}", transform=bottom.transAxes, ha="center", fontsize=9)
-    drawing.align_ylabels()
     return drawing
 
 
@@ -111,19 +111,18 @@ def explorer() -> Panel:
         "scale_rewards": Choice("group", ("group", "batch", "none")),
         "other_rewards": Words(""),
     }
-    alone = {"scale_rewards": "group", "other_rewards": ""}
     two = {"rewards": "1 1 1 0.9", "other_rewards": "0 0 1 0"}
     presets = {
-        "one right out of four": {"rewards": "1 0 0 0", **alone},
-        "all wrong": {"rewards": "0 0 0 0", **alone},
-        "all right": {"rewards": "1 1 1 1", **alone},
-        "seven right, one wrong": {"rewards": "1 1 1 0 1 1 1 1", **alone},
-        "graded: 13 5 -2 -10": {"rewards": "13 5 -2 -10", **alone},
-        "one reward does not apply": {"rewards": "1 0 - 0", **alone},
-        "an easy and a hard group, by group": {**two, "scale_rewards": "group"},
+        "one right out of four": {"rewards": "1 0 0 0"},
+        "all wrong": {"rewards": "0 0 0 0"},
+        "all right": {"rewards": "1 1 1 1"},
+        "seven right, one wrong": {"rewards": "1 1 1 0 1 1 1 1"},
+        "graded: 13 5 -2 -10": {"rewards": "13 5 -2 -10"},
+        "one reward does not apply": {"rewards": "1 0 - 0"},
+        "an easy and a hard group, by group": two,
         "an easy and a hard group, by batch": {**two, "scale_rewards": "batch"},
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets)
 
 
 def _reason(rewards: torch.Tensor) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from grpo_nb import losses, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel, drawn
+from grpo_nb.explorers.panel import Choice, Number, Panel
 
 REFERENCE = (2.0, 1.0, 0.0, -1.0, -2.0)  # logits of π_ref over a vocabulary of five tokens
 DIRECTION = (-1.0, -0.5, 0.0, 0.5, 1.0)  # in which the policy leaves it: from the likely tokens to the unlikely
@@ -101,10 +101,10 @@ def estimates(logps: Tensor, ref_logps: Tensor, old_logps: Tensor, is_corrected:
     return {"k1": losses.kl_k1(logps, ref_logps), "k2": losses.kl_k2(logps, ref_logps), "k3": term.squeeze(1)}
 
 
-def figure(shown: Estimates) -> Figure:
+def figure(shown: Estimates, frame=plots.frame) -> Figure:
     """One token's estimates, their slopes times β, and the pull on every logit of a whole distribution."""
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    left, middle, right = drawing.subplots(1, 3)
+    drawing = frame(1, 3, points=8, left=0.07, wspace=0.25)
+    left, middle, right = drawing.axes
     beta = shown.settings["beta"]
     for axes, curves, scale in [(left, shown.value, 1.0), (middle, shown.slope, beta)]:
         for name, (colour, style, width) in STYLES.items():
@@ -121,11 +121,9 @@ def figure(shown: Estimates) -> Figure:
     for axes, title in [(left, "one token: nats"), (middle, "β · slope by log π"), (right, "mean: β · slope by logit")]:
         axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         axes.set_title(title, fontsize=9, loc="left")
-        axes.tick_params(labelsize=8)
         axes.xaxis.label.set_size(9)
     names = [*(f"{name_of(shown, name)}: mean {mean:.3f}" for name, mean in shown.mean.items()), f"KL: {shown.kl:.3f}"]
-    handles = [*left.get_lines()[:3], right.containers[0]]
-    drawing.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8, handlelength=3)
+    plots.key(drawing, dict(zip(names, [*left.get_lines()[:3], right.patches[0]], strict=True)))
     return drawing
 
 
@@ -169,13 +167,12 @@ def explorer() -> Panel:
         "shift": Number(1.5, -4.0, 4.0, 0.1),
         "drift": Number(0.0, -2.0, 2.0, 0.1),
     }
-    on_policy = {"beta": 1.0, "ratio": 1.0, "shift": 1.5, "drift": 0.0}
-    stale = {"beta": 1.0, "ratio": 1.6, "shift": 1.5, "drift": 0.5}
+    plain, stale = {"use_bias_correction_kl": False}, {"ratio": 1.6, "drift": 0.5}
     presets = {
-        "on policy, corrected": {**on_policy, "use_bias_correction_kl": True},
-        "on policy, plain k3: the wrong pull": {**on_policy, "use_bias_correction_kl": False},
-        "older samples, corrected": {**stale, "use_bias_correction_kl": True},
-        "older samples, plain k3: wrong mean too": {**stale, "use_bias_correction_kl": False},
-        "DeepSeekMath: plain k3, beta 0.04": {**on_policy, "beta": 0.04, "use_bias_correction_kl": False},
+        "on policy, corrected": {},
+        "on policy, plain k3: the wrong pull": plain,
+        "older samples, corrected": stale,
+        "older samples, plain k3: wrong mean too": {**stale, **plain},
+        "DeepSeekMath: plain k3, beta 0.04": {"beta": 0.04, **plain},
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets)

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from grpo_nb import losses, plots
-from grpo_nb.explorers.panel import Number, Panel, Words, drawn, numbers_in
+from grpo_nb.explorers.panel import Number, Panel, Words, numbers_in
 
 MOST_ANSWERS, LONGEST, LONGEST_OTHER = 6, 4096, 256  # answers, tokens, tokens
 STYLES = {  # of a family, by its first loss type
@@ -96,13 +96,13 @@ def alike(weights: dict[str, torch.Tensor]) -> list[tuple[str, ...]]:
     return families
 
 
-def figure(weights: Weights) -> Figure:
+def figure(weights: Weights, frame=plots.frame) -> Figure:
     """Weight of one token on the left, of the whole answer on the right, on logarithmic axes; a line for each family.
 
     Each answer's dots stand a little beside one another, so that equal ones can be told apart.
     """
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    left, right = drawing.subplots(1, 2)
+    drawing = frame(1, 2, left=0.11, wspace=0.33)
+    left, right = drawing.axes
     for axes, values, name in zip([left, right], _both(weights), ["one token", "the whole answer"], strict=True):
         for i, family in enumerate(weights.families):
             colour, style = STYLES[family[0]]
@@ -113,7 +113,7 @@ def figure(weights: Weights) -> Figure:
         axes.set_xticks(range(len(weights.lengths)), [str(length) for length in weights.lengths], fontsize=9)
         plots.plain(axes, xlabel="tokens of the answer", ylabel=f"weight of {name}")
     names = [", ".join(family) for family in weights.families]
-    drawing.legend(left.get_lines(), names, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    plots.key(drawing, dict(zip(names, left.get_lines(), strict=True)))
     return drawing
 
 
@@ -147,17 +147,16 @@ def explorer() -> Panel:
         "gradient_accumulation_steps": Number(2, 1, 16, 1),
         "other_lengths": Number(30, 1, LONGEST_OTHER, 1),
     }
-    whole = {"max_completion_length": 512, "gradient_accumulation_steps": 1, "other_lengths": 30}
-    split = {**whole, "gradient_accumulation_steps": 4}
+    whole, split = {"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 4}
     presets = {
         "a short and a long answer": {"lengths": "20 200", **whole},
-        "the micro-batch is the whole batch": {"lengths": "20 60 200", **whole},
-        "the rest of the batch is shorter": {"lengths": "20 60 200", **split, "other_lengths": 10},
-        "the rest of the batch is longer": {"lengths": "20 60 200", **split, "other_lengths": 250},
+        "the micro-batch is the whole batch": whole,
+        "the rest of the batch is shorter": {**split, "other_lengths": 10},
+        "the rest of the batch is longer": {**split, "other_lengths": 250},
         "reasoning gets long": {"lengths": "100 1000 4000", **whole, "max_completion_length": LONGEST},
         "all of one length": {"lengths": "60 60 60", **whole},
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets)
 
 
 def _both(weights: Weights) -> tuple[dict, dict]:

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
 from grpo_nb import losses, plots
-from grpo_nb.explorers.panel import Choice, Number, Panel, Words, drawn, numbers_in
+from grpo_nb.explorers.panel import Choice, Number, Panel, Words, numbers_in
 
 LONGEST = 32  # tokens of a typed answer
 LARGEST = 5.0  # nats, of a typed log-ratio; e⁵ = 148
@@ -100,10 +100,10 @@ def tokens_within(mean: float, least: float | None, most: float | None) -> int |
     return max(0, math.floor(math.log(bound) / math.log(mean)))
 
 
-def figure(ratios: Ratios) -> Figure:
+def figure(ratios: Ratios, frame=plots.frame) -> Figure:
     """Each token's ratio as a bar from 1; what it is replaced by as a dot, or as a cross at the bottom for 0."""
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    left, right = drawing.subplots(1, 2, sharey=True)
+    drawing = frame(1, 2, sharey=True, bottom=0.3, wspace=0.08)
+    left, right = drawing.axes
     places, ends = range(1, len(ratios.token) + 1), span(ratios)
     left.axhline(ratios.mean, color=plots.OKABE_ITO["green"], linestyle="--", label=f"geometric mean {ratios.mean:.3g}")
     right.axhline(
@@ -115,9 +115,8 @@ def figure(ratios: Ratios) -> Figure:
         axes.set_yscale("log")
         axes.set_ylim(*ends)
         axes.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-        axes.bar(
-            places, (ratios.token - 1).tolist(), 0.7, bottom=1, color="0.85", edgecolor="0.5", label="token's ratio"
-        )
+        bars = axes.bar(places, (ratios.token - 1).tolist(), 0.7, bottom=1, color="0.85", edgecolor="0.5")
+        bars[0].set_label("token's ratio")
         axes.plot(
             places, used.where(used > 0, torch.nan), "o", color=plots.COLOURS["policy"], markersize=4, label="used"
         )
@@ -131,10 +130,8 @@ def figure(ratios: Ratios) -> Figure:
         axes.set_xlim(0.3, len(places) + 0.7)
     plots.plain(left, xlabel="token", ylabel="ratio", title=f"π / π_old: {ratios.level}")
     plots.plain(right, xlabel="token", title=f"π_old / π_vLLM: {ratios.mode}")
-    named = {artist.get_label(): artist for artist in [*left.lines, *left.containers, *right.lines]}
-    labels = [name for name in named if not name.startswith("_")]
-    handles = [named[name] for name in labels]
-    drawing.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    named = {artist.get_label(): artist for artist in [*left.lines, *left.patches[:1], *right.lines]}
+    plots.key(drawing, {name: artist for name, artist in named.items() if not name.startswith("_")})
     return drawing
 
 
@@ -180,13 +177,12 @@ def explorer() -> Panel:
         "vllm_importance_sampling_clip_min": Number(0.0, 0.0, 1.0, 0.05),
     }
     sequence, truncate = {"importance_sampling_level": "sequence"}, {"vllm_importance_sampling_mode": "token_truncate"}
-    defaults = {name: control.value for name, control in controls.items()}
     presets = {
-        "on policy": {**defaults, "log_ratios": "0 0 0 0 0 0 0 0"},
-        "one outlier token": defaults,
-        "one outlier token: GSPO": {**defaults, **sequence},
-        "one outlier token: truncated": {**defaults, **truncate},
-        "long drift of +0.05 per token": {**defaults, "log_ratios": " ".join(["0.05"] * 24)},
-        "noise that cancels": {**defaults, "log_ratios": " ".join(["0.4 -0.4"] * 8)},
+        "on policy": {"log_ratios": "0 0 0 0 0 0 0 0"},
+        "one outlier token": {},
+        "one outlier token: GSPO": sequence,
+        "one outlier token: truncated": truncate,
+        "long drift of +0.05 per token": {"log_ratios": " ".join(["0.05"] * 24)},
+        "noise that cancels": {"log_ratios": " ".join(["0.4 -0.4"] * 8)},
     }
-    return Panel(drawn(compute, figure, caption), controls, presets)
+    return Panel((compute, figure, caption), controls, presets)

@@ -4,6 +4,8 @@ A `Panel` is not a widget but holds one. Where a kernel runs, Jupyter shows the 
 printed page shows the picture of the first setting, with its numbers in words beneath it and as its alt text.
 """
 
+import asyncio
+import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from matplotlib.figure import Figure
 from grpo_nb import plots
 
 NONE = "—"  # the preset of a setting made by hand
+FIELD, SLIDER = 12, "8em"  # characters of a field; width of a slider
+WAIT_S = 0.03  # for further changes, before a picture is drawn of all of them
 
 
 @dataclass(frozen=True)
@@ -44,34 +48,45 @@ class Panel:
     """Controls above a figure that follows them.
 
     Args:
-        draw: the values of the controls as keywords → (Figure, what it shows in one or two sentences with its numbers).
-            A `ValueError` is shown in place, and the last good picture stays.
-        controls: name → `Number`, `Choice` or `Words`; at most six if possible, named as TRL's config names them.
-        presets: name → values of some controls; chosen from a list of their own.
+        layers: an explorer's three functions: values of the controls as keywords → numbers; numbers, and what makes
+            empty axes (`plots.frame`) → Figure; numbers → what it shows, in one or two sentences. A `ValueError` is
+            shown in place, and the last good picture stays.
+        controls: name → `Number`, `Choice` or `Words`, named as TRL's config names them.
+        presets: name → the values that differ from what the controls start with: a preset sets every control.
+        rare: names of controls that are folded away, so that at most six are in sight.
     Attributes:
-        widget: the ipywidgets box, to be put into another layout.
+        widget: the ipywidgets box of controls and picture, to be put into another layout.
         fields: name → the control's widget; set `.value` as a reader would.
-        caption: what the figure shows now.
     """
 
-    def __init__(self, draw: Callable[..., tuple[Figure, str]], controls: dict, presets: dict[str, dict] | None = None):
+    def __init__(
+        self,
+        layers: tuple[Callable, Callable[..., Figure], Callable[..., str]],
+        controls: dict[str, Number | Choice | Words],
+        presets: dict[str, dict],
+        *,
+        rare: tuple[str, ...] = (),
+    ):
         import ipywidgets
 
-        self.draw, self.presets = draw, presets or {}
-        self.fields, boxes = {}, []
-        for name, control in controls.items():
-            self.fields[name], shown = _field(name, control)
-            boxes.append(shown)
-        if self.presets:
-            self.preset = _choice("preset", [NONE, *self.presets], NONE)
-            self.preset.observe(self._take_preset, names="value")
-            boxes.insert(0, self.preset)
-        self.view = ipywidgets.HTML()
+        self.layers, self._canvas, self._due = layers, plots.Canvas(), None
+        start = {name: control.value for name, control in controls.items()}
+        self.presets = {name: {**start, **values} for name, values in presets.items()}
+        width = max(map(len, controls))
+        made = {name: _field(name, control, width) for name, control in controls.items()}
+        self.fields = {name: field for name, (field, _) in made.items()}
+        boxes = {name: box for name, (_, box) in made.items()}
+        self.preset = _choice("preset", [NONE, *self.presets], NONE, width)
+        folded = [boxes.pop(name) for name in rare]
+        shown = [self.preset, _grid([*boxes.values()], width)]
+        if rare:
+            shown += _fold(_grid(folded, width), {name: self.fields[name] for name in rare})
+        self.controls, self.view = ipywidgets.VBox(shown), ipywidgets.HTML()
+        self.widget = ipywidgets.VBox([self.controls, self.view])
         self._is_taking = False
+        self.preset.observe(self._take_preset, names="value")
         for field in self.fields.values():
             field.observe(self._follow, names="value")
-        controls_box = ipywidgets.HBox(boxes, layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.widget = ipywidgets.VBox([controls_box, self.view])
         self.render()
 
     @property
@@ -79,29 +94,43 @@ class Panel:
         """Name → value of every control now."""
         return {name: field.value for name, field in self.fields.items()}
 
+    @property
+    def caption(self) -> str:
+        """What the figure of these values shows, in words."""
+        self.catch_up()
+        return self._caption
+
     def render(self) -> None:
         """Draw the figure of the present values, or say beneath the last one why there is none."""
+        if self._due:
+            self._due.cancel()
+        self._due, (compute, figure, caption) = None, self.layers
         try:
-            figure, self.caption = self.draw(**self.values)
+            numbers = compute(**self.values)
+            drawing, self._caption = figure(numbers, self._canvas.frame), caption(numbers)
         except ValueError as error:
             self.view.value = f'{self._html()}<p role="alert"><b>{plots.safe_text(error)}</b></p>'
             return
-        self._png = plots.png(figure)
+        self._png = self._canvas.png(drawing)
         self.view.value = self._html()
 
+    def catch_up(self) -> None:
+        """Draw now what is due, for a reader who does not wait."""
+        if self._due:
+            self.render()
+
     def _html(self) -> str:
-        words = plots.safe_text(self.caption)
-        picture = f'<img alt="{words}" src="data:image/png;base64,{self._png}" style="max-width:100%">'
+        words, picture = plots.safe_text(self._caption), base64.b64encode(self._png).decode()
+        image = f'<img alt="{words}" src="data:image/png;base64,{picture}" style="max-width:100%">'
         caption = f'<figcaption style="max-width:46em;line-height:1.4">{words}</figcaption>'
-        return f'<figure style="margin:0">{picture}{caption}</figure>'
+        return f'<figure style="margin:0">{image}{caption}</figure>'
 
     def _follow(self, _change) -> None:
         if self._is_taking:
             return
-        if self.presets:
-            self._is_taking, self.preset.value = True, NONE
-            self._is_taking = False
-        self.render()
+        self._is_taking, self.preset.value = True, NONE
+        self._is_taking = False
+        self._draw_soon()
 
     def _take_preset(self, change) -> None:
         if self._is_taking or change["new"] == NONE:
@@ -112,27 +141,24 @@ class Panel:
                 self.fields[name].value = value
         finally:
             self._is_taking = False
-        self.render()
+        self._draw_soon()
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        """The live widget for a kernel's front end; the picture and its words for everybody else."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {
-            "application/vnd.jupyter.widget-view+json": view,
-            "text/html": self._html(),
-            "image/png": self._png,
-            "text/plain": self.caption,
-        }
+    def _draw_soon(self) -> None:
+        """One picture for all changes that are there by then: of a drag the last position, never one less."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no kernel
+            self.render()
+        else:
+            self._due = self._due or loop.call_later(WAIT_S, self.render)
 
-
-def drawn(compute: Callable, figure: Callable, caption: Callable) -> Callable[..., tuple[Figure, str]]:
-    """An explorer's three functions as the one that a `Panel` draws with."""
-
-    def draw(**values) -> tuple[Figure, str]:
-        numbers = compute(**values)
-        return figure(numbers), caption(numbers)
-
-    return draw
+    def _ipython_display_(self) -> None:
+        """The controls for a kernel's front end; the picture, in few colours, and its words for everybody."""
+        self.catch_up()
+        self._png = plots.few_colours(self._png)  # a third of the bytes: it may be committed
+        self.view.value = self._html()
+        update = plots.show_live(self.controls, self.view.value, self._caption)
+        self.view.observe(lambda change: update(change["new"], self._caption), names="value")
 
 
 def numbers_in(
@@ -171,37 +197,59 @@ def numbers_in(
     return found
 
 
-def _look(name: str, characters: int) -> dict:
-    """The whole name as description, and room for so many characters: ipywidgets takes both from one width."""
+def _look(name: str, width: int) -> dict:
+    """The whole name as description, as wide as the longest of the panel, and a field that fills what is left."""
     import ipywidgets
 
-    layout = ipywidgets.Layout(width=f"{len(name) + characters}ch", margin="2px 12px 2px 0")
-    return {"description": name, "style": {"description_width": "initial"}, "layout": layout}
+    layout = ipywidgets.Layout(width="auto", flex="1 1 auto")
+    return {"description": name, "style": {"description_width": f"{width}ch"}, "layout": layout}
 
 
-def _choice(name: str, options: list, value: object):
+def _choice(name: str, options: list, value: object, width: int):
     import ipywidgets
 
-    return ipywidgets.Dropdown(options=options, value=value, **_look(name, 8 + max(len(str(o)) for o in options)))
+    return ipywidgets.Dropdown(options=options, value=value, **_look(name, width))
 
 
-def _field(name: str, control: Number | Choice | Words):
+def _field(name: str, control: Number | Choice | Words, width: int):
     """The widget that holds the value, and the box that is shown. Every one has its name for a screen reader."""
     import ipywidgets
 
     if isinstance(control, Choice):
-        field = _choice(name, list(control.options), control.value)
+        field = _choice(name, list(control.options), control.value, width)
         return field, field
     if isinstance(control, Words):
-        room = _look(name, max(20, len(control.value) + 6))
-        field = ipywidgets.Text(control.value, continuous_update=False, **room)
+        field = ipywidgets.Text(control.value, continuous_update=False, **_look(name, width))
         return field, field
     limits = {"value": control.value, "min": control.least, "max": control.most, "step": control.step}
     is_whole = all(isinstance(number, int) for number in limits.values())
-    field = (ipywidgets.BoundedIntText if is_whole else ipywidgets.BoundedFloatText)(**limits, **_look(name, 12))
+    field = (ipywidgets.BoundedIntText if is_whole else ipywidgets.BoundedFloatText)(**limits, **_look(name, width))
     # A slider has no name in a screen reader; the field beside it has, and takes the same keys.
-    slider = (ipywidgets.IntSlider if is_whole else ipywidgets.FloatSlider)(
-        **limits, readout=False, continuous_update=False, layout=ipywidgets.Layout(width="9em", margin="2px 12px 2px 0")
-    )
+    layout = ipywidgets.Layout(width=SLIDER, flex=f"0 0 {SLIDER}")
+    slider = (ipywidgets.IntSlider if is_whole else ipywidgets.FloatSlider)(**limits, readout=False, layout=layout)
     ipywidgets.link((field, "value"), (slider, "value"))
     return field, ipywidgets.HBox([field, slider])
+
+
+def _grid(boxes: list, width: int):
+    """Boxes in columns of one width, as many as there is room for: no row is ragged."""
+    import ipywidgets
+
+    columns = f"repeat(auto-fill, minmax(min(100%, calc({width + FIELD}ch + {SLIDER})), 1fr))"
+    return ipywidgets.GridBox(boxes, layout=ipywidgets.Layout(grid_template_columns=columns, grid_gap="0 1em"))
+
+
+def _fold(box, fields: dict) -> list:
+    """A button that shows a box or hides it, with the values of its fields on it; a fold of ipywidgets has no key."""
+    import ipywidgets
+
+    button = ipywidgets.ToggleButton(layout=ipywidgets.Layout(width="auto"))
+
+    def follow(_=None) -> None:
+        button.description = "more: " + ", ".join(f"{name} {field.value}" for name, field in fields.items())
+        box.layout.display = "" if button.value else "none"
+
+    for changing in (button, *fields.values()):
+        changing.observe(follow, names="value")
+    follow()
+    return [button, box]

@@ -12,11 +12,11 @@ from functools import partial
 import torch
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import AutoLocator, PercentFormatter
 from torch import Tensor
 
 from grpo_nb import evaluate, plots
-from grpo_nb.explorers.panel import Number, Panel, drawn
+from grpo_nb.explorers.panel import Number, Panel
 
 SHOWN = 10  # tokens with a bar of their own
 FONT = "DejaVu Sans Mono"  # comes with matplotlib
@@ -126,10 +126,10 @@ def label(token: int, text: str) -> str:
     return whole if len(whole) <= LONGEST else whole[: LONGEST - 1] + "…"
 
 
-def figure(shares: Shares) -> Figure:
+def figure(shares: Shares, frame=plots.frame) -> Figure:
     """A pair of bars for each token, likeliest first, with both numbers beside it."""
-    drawing = Figure(figsize=plots.WIDE, layout="constrained")
-    axes = drawing.subplots()
+    drawing = frame(left=0.3)
+    (axes,) = drawing.axes
     places = range(len(shares.rows))
     texts, scored, drawn, is_cut = zip(*shares.rows, strict=True)
     hatched = {"color": plots.COLOURS["before"], "hatch": "////", "edgecolor": "white", "linewidth": 0}
@@ -139,13 +139,13 @@ def figure(shares: Shares) -> Figure:
         words = f"{before:.1%} → {'cut' if cut else f'{after:.1%}'}"
         axes.annotate(words, (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
     axes.set_yticks(places, texts, parse_math=False, family=FONT, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(places) - 0.4, -0.6)
     longest = max(*scored, *drawn)
-    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= longest])
+    axes.set_xticks([tick for tick in AutoLocator().tick_values(0, longest) if 0 <= tick <= longest])
     axes.set_xlim(0, 1.4 * longest)  # room for the numbers
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     plots.plain(axes, xlabel="probability")
-    drawing.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    plots.key(drawing, {"as the loss scores": axes.patches[0], "as sampled": axes.patches[len(places)]})
     return drawing
 
 
@@ -188,12 +188,11 @@ def explorer(policy, tokenizer, prompt: str | list[dict], begun: str = "") -> Pa
         "min_p": Number(0.0, 0.0, 1.0, 0.01),
         "repetition_penalty": Number(1.0, 0.5, 2.0, 0.05),
     }
-    off = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
     presets = {
-        "TRL's defaults": off,
-        "Qwen3 with thinking: 0.6, 0.95, 20": {**off, "temperature": 0.6, "top_p": 0.95, "top_k": 20},
-        "more variety: temperature 1.5": {**off, "temperature": 1.5},
-        "1.5, held back by min-p 0.1": {**off, "temperature": 1.5, "min_p": 0.1},
-        "repetition penalty 1.3": {**off, "repetition_penalty": 1.3},
+        "TRL's defaults": {},
+        "Qwen3 with thinking: 0.6, 0.95, 20": {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
+        "more variety: temperature 1.5": {"temperature": 1.5},
+        "1.5, held back by min-p 0.1": {"temperature": 1.5, "min_p": 0.1},
+        "repetition penalty 1.3": {"repetition_penalty": 1.3},
     }
-    return Panel(drawn(partial(compute, logits, ids, token_texts), figure, caption), controls, presets)
+    return Panel((partial(compute, logits, ids, token_texts), figure, caption), controls, presets)

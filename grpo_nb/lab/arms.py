@@ -148,9 +148,7 @@ def _settings(grpo: Mapping) -> dict:
 
     usual = keys.completed({}, GRPOConfig)
     kept = {k: v for k, v in grpo.items() if not k.startswith(fingerprints.OF_NO_EFFECT)}
-    different = {
-        k: v for k, v in kept.items() if k not in usual or usual[k] != v or type(usual[k]) is bool is not type(v)
-    }
+    different = {k: v for k, v in kept.items() if k not in usual or usual[k] != v}
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in different.items()}
 
 

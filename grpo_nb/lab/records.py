@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import grpo_nb
 from grpo_nb import profiles
 from grpo_nb.lab import training
 from grpo_nb.runs import files
@@ -22,7 +21,7 @@ COMMON = ("date", "versions", "machine")  # of many arms
 def path() -> Path | None:
     """The record: in the folder that GRPO_NB_RECORDS names, in `runs` here, or in the checkout; None where none is."""
     named = profiles.folder_named("GRPO_NB_RECORDS")
-    checkout = Path(grpo_nb.__file__).parent.parent / "notebooks" / "runs"
+    checkout = Path(__file__).parents[2] / "notebooks" / "runs"
     places = [named] if named else [Path("runs"), checkout]
     return next((place / NAME for place in places if (place / NAME).is_file()), None)
 

@@ -7,6 +7,7 @@ checkpoints, and goes on from the newest.
 import dataclasses
 import datetime
 import json
+import math
 import re
 import shutil
 import time
@@ -27,6 +28,7 @@ KEPT = (
     "completions/clipped_ratio",
 )  # of the metrics: what the curves can show
 SUM = re.compile(r"(\d{1,3})\+(\d{1,3})(?:\+(\d{1,3}))?=(\d{1,4})")
+BROKEN = {"training rows": 0.0, "kl": math.inf, "other sizes, format": 0.0, "other sizes, sums": 0.0}
 ASKED = 50  # training rows, and problems of another size, that are asked in the end
 
 
@@ -108,8 +110,8 @@ def trained(
         source="trained",
         rows=rows,
         samples=arm.profile.evaluate["num_return_sequences"],
-        tokens=int(rows[-1]["num_tokens"]) if rows else 0,
-        seconds=progress.seconds * len(rows) / progress.steps if progress.steps else 0.0,
+        tokens=max((int(row["num_tokens"]) for row in rows if "num_tokens" in row), default=0),
+        seconds=progress.seconds * trainer.state.global_step / max(1, progress.steps),
         stopped=stopped,
         date=datetime.date.today().isoformat(),
         versions=fingerprints.versions(),
@@ -132,7 +134,10 @@ def finished(arm: arms.Arm, seed: int) -> Measured | None:
 
 
 def measure(policy, tokenizer, arm: arms.Arm, held_out: Sequence[dict]) -> dict:
-    """`shares` and `other` of a trained policy, see `Measured`."""
+    """`shares` and `other` of a trained policy, see `Measured`; of one with broken weights nothing is right."""
+    if not all(parameter.isfinite().all() for parameter in policy.parameters()):
+        nothing = [0.0] * len(held_out)
+        return {"shares": dict.fromkeys(("sampled", "greedy", "format"), nothing), "other": BROKEN}
     settings = {
         "max_new_tokens": arm.start.grpo["max_completion_length"],  # the same for all arms
         "batch_size": arm.profile.evaluate["batch_size"],

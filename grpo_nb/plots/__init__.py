@@ -13,18 +13,32 @@
 | `flows`    | … → a timetable                                         | `plot_batch_flow`                            |
 | `films`    | … → one generation round in motion                      | `animate_batch_flow`                         |
 | `pages`    | figures, tables, tokens → HTML, all text escaped        | `show`, `png`, `table`, `tokens`, …          |
+| `canvas`   | a figure that follows a control → pixels, in no time    | `frame`, `key`, `Canvas`                     |
 
 Figures are `matplotlib.figure.Figure` objects made without pyplot: no global state, no double display. `show` adds
 the alt text.
 """
 
+from grpo_nb.plots.canvas import Canvas, frame, key
 from grpo_nb.plots.concepts import drawing_clip_and_kl, drawing_memory
 from grpo_nb.plots.curves import bars, before_after, curve, resumed
 from grpo_nb.plots.drawings import drawing_group, drawing_pipeline
 from grpo_nb.plots.films import animate_batch_flow
 from grpo_nb.plots.flows import plot_batch_flow
 from grpo_nb.plots.heads import direction_of, head_costs, tensors_held
-from grpo_nb.plots.pages import TOKEN_STYLE, png, png_data_uri, safe_text, show, table, tokens
+from grpo_nb.plots.pages import (
+    DPI,
+    TOKEN_STYLE,
+    WIDGET_VIEW,
+    few_colours,
+    png,
+    png_data_uri,
+    safe_text,
+    show,
+    show_live,
+    table,
+    tokens,
+)
 from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, contrast, ink, pale, plain, readable
 from grpo_nb.plots.series import arms, lines
 from grpo_nb.plots.windows import tell_batch_flow

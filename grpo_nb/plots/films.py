@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from grpo_nb import batchflow
 from grpo_nb.plots.flows import Drawing, draw
 from grpo_nb.plots.pages import few_colours, png_data_uri
-from grpo_nb.plots.palette import COLOURS, ink, pale
+from grpo_nb.plots.palette import COLOURS, pale
 from grpo_nb.plots.windows import Window, tell, window_of
 
 HEAD = 0.3  # inches, for the sentence above a frame
@@ -77,11 +77,7 @@ def _smaller(window: Window, *, cells: int) -> Window:
 
 def _colour(drawing: Drawing, done: set[int]) -> None:
     """Cells and lines of these micro-steps as they are, the others pale."""
-    for cell in drawing.cells:
-        is_done = cell.step.step in done
-        ground = cell.colour if is_done else pale(cell.colour)
-        cell.patch.set_facecolor(ground)
-        cell.text.set_color(ink(ground))
+    drawing.colour([cell.colour if cell.step.step in done else pale(cell.colour) for cell in drawing.cells])
     updates = {cell.step.optimizer_update for cell in drawing.cells if cell.step.step in done}
     for update, rule in drawing.rules.items():
         rule.set_color(COLOURS["loss"] if update in updates else pale(COLOURS["loss"]))

@@ -1,12 +1,20 @@
-"""A plan of `batchflow` as a timetable: micro-steps to the right, processes downward, a cell for every completion."""
+"""A plan of `batchflow` as a timetable: micro-steps to the right, processes downward, a cell for every completion.
 
+There may be three hundred cells: their squares are one artist and their numbers another, for as many would take a
+second.
+"""
+
+import functools
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 
 from grpo_nb import batchflow
 from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, ink
@@ -32,14 +40,13 @@ STALE = ("#FFFFFF", "#D9D9D9", "#A6A6A6")  # of staleness 0, 1, and more
 
 @dataclass(frozen=True)
 class Cell:
-    """A completion as drawn: a patch with a number on it."""
+    """A completion as drawn: a square of its prompt's colour with its number, from `place` to the right and down."""
 
     step: batchflow.MicroStep
     process: int
     prompt: int
     colour: str
-    patch: Rectangle
-    text: Text
+    place: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,14 @@ class Drawing:
     figure: Figure
     axes: Axes
     cells: list[Cell]
+    squares: PolyCollection
+    numbers: PathCollection
     rules: dict[int, Line2D]
+
+    def colour(self, grounds: list[str]) -> None:
+        """A colour for every cell, and on it a number that can be read."""
+        self.squares.set_facecolor(grounds)
+        self.numbers.set_facecolor([ink(ground) for ground in grounds])
 
 
 def plot_batch_flow(plan: batchflow.Plan, *, generations: int = 2) -> Figure:
@@ -84,7 +98,11 @@ def draw(window: Window, *, head: float = 0.0) -> Drawing:
     axes.set_ylim(high, low)
     axes.spines[:].set_visible(False)
     rules = _bands(axes, window, column=column, band=band)
-    cells = _cells(axes, window)
+    cells = _cells(window)
+    places, colours = [cell.place for cell in cells], [cell.colour for cell in cells]
+    middles = [(left + 0.5, top + 0.5) for left, top in places]
+    squares = _squares(axes, places, colours)
+    numbers = _numbers(axes, middles, [cell.prompt for cell in cells], colours)
     _feet(axes, window, column=column, band=band)
     names = [(band * (i - len(window.bands) + 0.5), name) for i, name in enumerate(window.bands)]
     names += [(window.top(process) + window.rows / 2, f"process {process}") for process in range(window.processes)]
@@ -94,7 +112,7 @@ def draw(window: Window, *, head: float = 0.0) -> Drawing:
     axes.tick_params(length=0, pad=4)
     edge = (0.1 - LEFT) / (column * window.columns)  # of the figure, in widths of the cells
     axes.set_xlabel(window.left_out, fontsize=SIZE - 1, ha="left", x=edge)
-    return Drawing(figure, axes, cells, rules)
+    return Drawing(figure, axes, cells, squares, numbers, rules)
 
 
 def _bands(axes: Axes, window: Window, *, column: float, band: float) -> dict[int, Line2D]:
@@ -132,7 +150,8 @@ def _band(axes: Axes, window: Window, steps: list, texts: list[str], top: float,
     start, end = window.left(steps[0]), window.left(steps[-1]) + 1
     grey = GREYS[min(s.replay for s in steps) > 0]
     axes.add_patch(Rectangle((start, top), end - start, band, facecolor=grey, edgecolor="white", linewidth=1.5))
-    _write(axes, (start + end) / 2, top + band / 2, _fitting(texts, (end - start) * column))
+    look = {"ha": "center", "va": "center_baseline", "fontsize": SIZE, "color": ink(grey)}
+    axes.text((start + end) / 2, top + band / 2, _fitting(texts, (end - start) * column), **look)
 
 
 def _fitting(texts: list[str], room: float) -> str:
@@ -140,17 +159,15 @@ def _fitting(texts: list[str], room: float) -> str:
     return next((text for text in texts if len(text) * LETTER <= room), texts[-1])
 
 
-def _cells(axes: Axes, window: Window) -> list[Cell]:
+def _cells(window: Window) -> list[Cell]:
     """A cell for every completion: colour and number say which prompt."""
-    cells, colours = [], _colours(window)
-    for step in window.steps:
-        for process, part in enumerate(step.slices[: window.processes]):
-            for row, prompt in enumerate(part[: window.rows]):
-                fill, place = colours[prompt], (window.left(step), window.top(process) + row)
-                patch = axes.add_patch(Rectangle(place, 1, 1, facecolor=fill, edgecolor="white", linewidth=0.8))
-                text = _write(axes, place[0] + 0.5, place[1] + 0.5, str(prompt), fill)
-                cells.append(Cell(step, process, prompt, fill, patch, text))
-    return cells
+    colours = _colours(window)
+    return [
+        Cell(step, process, prompt, colours[prompt], (window.left(step), window.top(process) + row))
+        for step in window.steps
+        for process, part in enumerate(step.slices[: window.processes])
+        for row, prompt in enumerate(part[: window.rows])
+    ]
 
 
 def _colours(window: Window) -> dict[int, str]:
@@ -170,15 +187,39 @@ def _feet(axes: Axes, window: Window, *, column: float, band: float) -> None:
     """Staleness and number of each micro-step, below its cells."""
     for i, (name, values) in enumerate(window.feet.items()):
         every = 1 + (column < max(len(str(value)) for value in values) * LETTER + 0.03)
-        for k, (step, value) in enumerate(zip(window.steps, values, strict=True)):
-            left, top = window.left(step), window.lines + band * i
-            grey = STALE[min(value, len(STALE) - 1)] if name == "staleness" else STALE[0]
-            axes.add_patch(Rectangle((left, top), 1, band, facecolor=grey, edgecolor="white", linewidth=1.5))
-            if k % every == 0:
-                _write(axes, left + 0.5, top + band / 2, str(value))
+        top, lefts = window.lines + band * i, [window.left(step) for step in window.steps]
+        greys = [STALE[min(value, len(STALE) - 1)] if name == "staleness" else STALE[0] for value in values]
+        _squares(axes, [(left, top) for left in lefts], greys, height=band, gap=1.5)
+        middles = [(left + 0.5, top + band / 2) for left in lefts]
+        _numbers(axes, middles[::every], values[::every], greys[::every])
 
 
-def _write(axes: Axes, x: float, y: float, text: str, ground: str = GREYS[0]) -> Text:
-    """A number or a name centred at a place, in the ink for its ground."""
-    look = {"ha": "center", "va": "center_baseline", "fontsize": SIZE, "color": ink(ground)}
-    return axes.text(x, y, text, **look)
+def _squares(axes: Axes, places: list, colours: list[str], *, height: float = 1, gap: float = 0.8) -> PolyCollection:
+    """Rectangles a column wide, with a white line between them, `gap` points wide."""
+    corners = [[(x, y), (x + 1, y), (x + 1, y + height), (x, y + height)] for x, y in places]
+    return axes.add_collection(PolyCollection(corners, facecolors=colours, edgecolors="white", linewidths=gap))
+
+
+def _numbers(axes: Axes, middles: list, values: list[int], grounds: list[str]) -> PathCollection:
+    """Numbers centred at these places, each in the ink for its ground."""
+    look = {"facecolors": [ink(ground) for ground in grounds], "linewidths": 0, "zorder": 3}
+    outlines = [outline(str(value)) for value in values]
+    numbers = PathCollection(outlines, offsets=middles, offset_transform=axes.transData, **look)
+    numbers.set_transform(Affine2D().scale(1 / 72) + axes.figure.dpi_scale_trans)
+    return axes.add_collection(numbers)
+
+
+@functools.lru_cache(1024)
+def outline(digits: str) -> Path:
+    """Digits as a path in points, their middle at 0. They are all as wide as each other."""
+    letters = [_letter(digit) for digit in digits]
+    box = letters[0].get_extents()
+    wide = _letter("00").get_extents().width - _letter("0").get_extents().width
+    middle = ((box.x0 + box.x1 + wide * (len(digits) - 1)) / 2, (box.y0 + box.y1) / 2)
+    places = [letter.vertices + (wide * i, 0) - middle for i, letter in enumerate(letters)]
+    return Path.make_compound_path(*map(Path, places, [letter.codes for letter in letters]))
+
+
+@functools.cache
+def _letter(text: str) -> TextPath:
+    return TextPath((0, 0), text, size=SIZE)

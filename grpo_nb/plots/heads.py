@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -73,33 +75,49 @@ def head_costs(
     """
     figure = Figure(figsize=WIDE, layout="constrained")
     left, right = figure.subplots(1, 2)
-    looks = zip(("before", "old", "reference", "policy"), "os+^", strict=True)
-    for (name, curve), (colour, mark) in zip(peaks.items(), looks, strict=False):
-        left.loglog(sizes, curve, mark + "-", color=COLOURS[colour], markersize=5, label=name)
-    left.legend(frameon=False, fontsize=9, loc="upper left", borderpad=0, labelspacing=0.2)
-    tiles = {tile: cost for tile, cost in costs.items() if not isinstance(tile, str)}
-    right.loglog(*zip(*tiles.values(), strict=True), "^-", color=COLOURS["policy"])
-    fastest = min(tiles.values(), key=lambda cost: cost[1])
-    for tile, cost in tiles.items():  # beside the curve that falls, below its foot, beside the curve that rises
-        x, side = (-6, "right") if cost[0] < fastest[0] else (0, "center") if cost == fastest else (6, "left")
-        right.annotate(f"{tile:g}", cost, (x, -8 if x else -16), ha=side, **NEAR)
-    right.margins(0.25, 0.15)
-    for name, cost in costs.items():
-        if isinstance(name, str):
-            right.loglog(*cost, "o", color=COLOURS["before"])
-            right.annotate(name, cost, (-6, 6), ha="right", **NEAR)
-    left.set_ylim(top=10 * max(max(curve) for curve in peaks.values()))  # room for the names
-    for axis, marks in [(left.yaxis, (1, 2, 5)), (right.xaxis, (1, 2, 5)), (right.yaxis, (1, 2, 3, 5, 7))]:
-        axis.set_major_locator(LogLocator(subs=marks, numticks=6))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_locator(NullLocator())
-    left.set_xticks(sizes, [str(size) for size in sizes])
-    left.minorticks_off()
-    plain(left, xlabel="tokens N", ylabel="peak, MiB")
-    plain(right, xlabel="peak, MiB; marks: tile, MiB", ylabel="milliseconds, here")
+    _peaks(left, sizes, peaks)
+    _times(right, costs)
     told = "; ".join(
         f"{name if isinstance(name, str) else f'a tile of {name:g} MiB'} {peak:.1f} MiB and {time:.0f} ms"
         for name, (peak, time) in costs.items()
     )
     grown = ", ".join(f"{name} {curve[0]:.1f} to {curve[-1]:.1f}" for name, curve in peaks.items())
     return figure, f"Peak MiB from {sizes[0]} to {sizes[-1]} tokens: {grown}. At one size: {told}."
+
+
+def _peaks(axes: Axes, sizes: Sequence[int], peaks: dict[str, Sequence[float]]) -> None:
+    looks = zip(("before", "old", "reference", "policy"), "os+^", strict=True)
+    for (name, curve), (colour, mark) in zip(peaks.items(), looks, strict=False):
+        axes.loglog(sizes, curve, mark + "-", color=COLOURS[colour], markersize=5, label=name)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", borderpad=0, labelspacing=0.2)
+    values = [value for curve in peaks.values() for value in curve]
+    axes.set_ylim(top=10 * max(values))  # room for the names
+    _mark(axes.yaxis, max(values) / min(values))
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    plain(axes, xlabel="tokens N", ylabel="peak, MiB")
+
+
+def _times(axes: Axes, costs: dict[str | float, tuple[float, float]]) -> None:
+    tiles = {tile: cost for tile, cost in costs.items() if not isinstance(tile, str)}
+    axes.loglog(*zip(*tiles.values(), strict=True), "^-", color=COLOURS["policy"])
+    fastest = min(tiles.values(), key=lambda cost: cost[1])
+    for tile, cost in tiles.items():  # beside the curve that falls, below its foot, beside the curve that rises
+        x, side = (-6, "right") if cost[0] < fastest[0] else (0, "center") if cost == fastest else (6, "left")
+        axes.annotate(f"{tile:g}", cost, (x, -8 if x else -16), ha=side, **NEAR)
+    for name, cost in costs.items():
+        if isinstance(name, str):
+            axes.loglog(*cost, "o", color=COLOURS["before"])
+            axes.annotate(name, cost, (-6, 6), ha="right", **NEAR)
+    axes.margins(0.25, 0.15)
+    for axis, values in zip((axes.xaxis, axes.yaxis), zip(*costs.values(), strict=True), strict=True):
+        _mark(axis, max(values) / min(values))
+    plain(axes, xlabel="peak, MiB; marks: tile, MiB", ylabel="milliseconds, here")
+
+
+def _mark(axis: Axis, span: float) -> None:
+    """Plain numbers on a logarithmic axis, fewer in a decade the more decades there are."""
+    in_decade = (1,) if span > 300 else (1, 3) if span > 30 else (1, 2, 5) if span > 8 else (1, 2, 3, 4, 5, 7)
+    axis.set_major_locator(LogLocator(subs=in_decade, numticks=6))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())

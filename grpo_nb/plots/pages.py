@@ -4,13 +4,23 @@ import base64
 import html
 import io
 import unicodedata
+from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
 from grpo_nb.plots.palette import OKABE_ITO
 
+DPI = 110
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LIVE, INSTEAD = "grpo-nb-live", "grpo-nb-instead"  # classes of the HTML beneath controls
+STYLE = (  # JupyterLab. An output of controls that has no element is their error: model not found
+    f"<style>.jp-OutputArea-child:has(> .jupyter-widgets):has(+ .jp-OutputArea-child .{LIVE}){{display:none}}"
+    f".jp-OutputArea-child:has(> .jupyter-widgets > *):has(+ .jp-OutputArea-child .{LIVE}){{display:flex}}"
+    f".jp-OutputArea-child:has(.jupyter-widgets > *) + .jp-OutputArea-child:has(.{INSTEAD}){{display:none}}</style>"
+)
 
-def png(figure: Figure, dpi: int = 110) -> str:
+
+def png(figure: Figure, dpi: int = DPI) -> str:
     """The figure as a PNG of at most 64 colours, in base64: a third of the bytes, and a notebook keeps many of them."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
@@ -41,6 +51,30 @@ def show(figure: Figure, alt: str) -> None:
     from IPython.display import HTML, display
 
     display(HTML(f'<img alt="{html.escape(alt)}" src="{png_data_uri(figure)}">'))
+
+
+def show_live(controls, page: str, words: str, *, instead: bool = False) -> Callable[[str, str], None]:
+    """Display controls, and beneath them HTML that stays in the notebook when its kernel is gone.
+
+    A widget needs its kernel: in a notebook that is opened again, JupyterLab writes "Error displaying widget: model not
+    found" in its place, whatever else the output holds. So the HTML is an output of its own, kept up to date by its
+    display id, and a rule in it hides controls that are not there.
+
+    Args:
+        controls: an ipywidgets widget.
+        page, words: the HTML, and what it shows for a terminal.
+        instead: the HTML stands in for the controls; where they are, JupyterLab hides it.
+    Returns: what replaces the HTML and its words.
+    """
+    from IPython.display import display
+
+    def output(page: str, words: str) -> dict:
+        return {"text/html": f'<div class="{LIVE}{f" {INSTEAD}" * instead}">{STYLE}{page}</div>', "text/plain": words}
+
+    model = {"version_major": 2, "version_minor": 0, "model_id": controls.model_id}
+    display({WIDGET_VIEW: model, "text/html": "", "text/plain": ""}, raw=True)
+    shown = display(output(page, words), raw=True, display_id=True)
+    return lambda page, words: shown.update(output(page, words), raw=True)
 
 
 def safe_text(text: object, limit: int = 2000) -> str:

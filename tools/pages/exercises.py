@@ -37,7 +37,7 @@ def tasks() -> dict[str, str]:
             text = "".join(cell["source"])
             heading = [*HEADING.finditer(text), heading][0] if cell["cell_type"] == "markdown" else heading
             for check in re.findall(r"\bchecks\.(check_\w+)\(", text) if cell["cell_type"] == "code" else ():
-                number, name = heading.groups() if heading else ("Outside of an exercise", path.stem)
+                number, name = heading.groups() if heading else ("In the text", path.stem)
                 found[check] = f"[{number}](../notebooks/{path.name}), {name.strip().rstrip('?')}"
     return found
 
@@ -48,11 +48,8 @@ def page() -> str:
     from check_answers import every
 
     exercises = tasks()
-    order = [*exercises, *checks.__dict__]
-    parts = [
-        _part(answers, exercises.get(answers.check, "In no notebook yet"))
-        for answers in sorted(every(), key=lambda answers: order.index(answers.check))
-    ]
+    order = sorted(every(), key=lambda answers: [*exercises].index(answers.check))
+    parts = [_part(answers, exercises[answers.check]) for answers in order]
     return TEXT.format(checks="\n\n".join(parts))
 
 

@@ -30,6 +30,30 @@ what runs here is the path that it falls back to, and not what Unsloth trains wi
 
 {head}
 
+## Who does what
+
+Read in the source of these versions; TRL 1.14.2 is installed. A *product* is all tokens times W, 2 · N · H · V
+operations; told are those with a frozen head / with one that trains.
+
+| who | how | products | worth knowing |
+|---|---|---|---|
+| TRL 1.14.2 | full logits | 2 / 3 | the default; every place of a completion, padding too |
+| TRL 1.14.2, `use_liger_kernel=True` | computes twice; tiles of 2,048 tokens × 8,192 words | 3 / 4 | entropy always |
+| TRL 1.16.0 | computes twice; tiles of 4,096 tokens, Triton on a card | 3 / 4 | always, with entropy; on a CPU it \
+scores every place, prompt and padding too |
+| Liger 0.8.5, `LigerFusedLinearGRPOLoss` | gradients while going forward, logits twice; tiles of 2,048 × 4,096 | 3 / \
+4 | loss included; no entropy |
+| Liger 0.8.5, `LigerFusedLinearScaledCrossEntropyFunction` | computes twice; on Hopper cards one kernel, elsewhere \
+512 tokens at a time | 4 / 4 | log-probs and entropy for any loss |
+| Unsloth-zoo 2026.10.9 | the direction; computes twice if head or entropy train | 2 / 4 | any loss; Triton on a card |
+| torch 2.13, `linear_cross_entropy` | gradients while going forward | 2 / 3 | mean or sum; a loss per token computes \
+twice; no entropy |
+| here, `linear_grpo_loss` | the direction; fused if the head trains | 2 / 3 | 2 / 4 where a loss needs other tokens |
+| here, `KernelGRPOTrainer` | `losses.grpo_loss` on `linear_logps`: the direction; computes twice if the head trains \
+| 2 / 4 | any of the losses, or your own |
+
+TRL's heads in tiles, and ours, refuse an adapter on the head itself.
+
 ## The size of a tile
 
 *direction* is given 2 MiB, which a core's cache holds: larger tiles cost memory and buy no time. *fused* keeps whole

@@ -11,7 +11,8 @@ LEAST = 0.9  # accuracy of the worst seed of an arm that worked
 PAGE = publish.ROOT / "docs" / "ranges.md"
 LARGE = {  # setting → what changes with a large model, and who says so
     "num_generations": "DeepSeekMath samples 64 (arXiv:2402.03300, §4.2), DAPO 16 (arXiv:2503.14476, §4.1). A problem "
-    "that is solved once in fifty tries needs a large group, or it teaches nothing; here most are solved half of the time.",
+    "that is solved once in fifty tries needs a large group, or it teaches nothing; here most are solved in half of "
+    "the tries.",
     "learning_rate": "1e-6 for all weights (DeepSeekMath, DAPO; TRL's default). The profiles t4 and a100 train an "
     "adapter with 5e-6. An adapter on a tiny policy bears a hundred times that, and with few steps it needs it.",
     "temperature": "1.0 is the rule (DAPO, TRL's default). Colder sampling hides rare answers, so that groups die; "
@@ -50,9 +51,9 @@ Every number comes from `notebooks/runs/experiments.json`: the ci profile, {seed
 {prompts} held-out prompts, {steps} steps where the arm does not say otherwise. The accuracy is that of samples at
 temperature 1, with its range over the seeds; behind it the difference to the profile, with its 95 % interval.
 
-An arm **worked** unless it is below the profile by more than noise, or its worst seed is below {least:.0f} %. The rule for
-noise is in `help(lab.differences)`. These are ranges for a policy of two layers that adds two numbers: they tell where to
-look, not what to set. [Notebook 10](../notebooks/10_experiments.ipynb) shows the curves.
+An arm **worked** unless it is below the profile by more than noise, or its worst seed is below {least:.0f} %. The rule
+for noise is in `help(lab.differences)`. These are ranges for a policy of two layers that adds two numbers: they tell
+where to look, not what to set. [Notebook 10](../notebooks/10_experiments.ipynb) shows the curves.
 
 | setting | arm | right, sampled (seeds) | against the profile | worked |
 |---|---|--:|--:|---|

@@ -1,0 +1,171 @@
+"""Each explorer in a real browser, in JupyterLab and in Voila: turned by mouse and by keyboard, saved, opened again."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import expect
+
+from tests.browser.conftest import JUPYTERLAB, ROOT, VOILA, serving, visit
+from tools import publish
+
+pytestmark = pytest.mark.browser
+NAMES = sorted(
+    path.stem
+    for path in (ROOT / "grpo_nb" / "explorers").glob("[a-z]*.py")
+    if "\ndef explorer(" in path.read_text(encoding="utf8")
+)
+POLICY = """\
+from grpo_nb import data, models, profiles
+rows, _ = data.addition(num_train=64, num_held_out=0, digits=2)
+policy, tokenizer = models.load_policy(profiles.current("ci"), rows)
+"""
+STEPPED = {"batch_flow": "per_device_train_batch_size"}  # by keyboard; elsewhere the first number
+GIVEN = {"sampling": "policy, tokenizer, rows[0]['problem']"}  # what explorer() wants
+CUT = """\
+from grpo_nb.explorers import dead_groups
+cut = dead_groups.explorer()
+for field in cut.fields.values():
+    field.unobserve_all()
+cut"""
+
+
+def cell(name: str) -> str:
+    """The code of a cell that shows one explorer."""
+    given = GIVEN.get(name, "")
+    return f"{POLICY * bool(given)}from grpo_nb.explorers import {name}\n{name}.explorer({given})"
+
+
+def write(path: Path, *sources: str) -> Path:
+    cells = [new_code_cell(source) for source in sources]
+    nbformat.write(new_notebook(cells=cells, metadata=publish.METADATA), path)
+    return path
+
+
+class Shown:
+    """The output of one cell: its controls, its picture, its caption."""
+
+    def __init__(self, page, name: str):
+        self.name = name
+        self.area = page.locator(".jp-Cell-outputArea").nth([*NAMES, "cut"].index(name))
+        self.picture, self.caption = self.area.locator("figure img"), self.area.locator("figcaption")
+        expect(self.picture).to_be_visible()
+
+    def look(self) -> tuple[str, str]:
+        """Words of the picture, and a hash of its bytes."""
+        source = self.picture.get_attribute("src")
+        return self.picture.get_attribute("alt"), hashlib.sha256(source.encode()).hexdigest()
+
+    def changes(self, move) -> None:
+        """Do `move`; another picture and other words must follow, and the words are those beneath the picture."""
+        words, picture = self.look()
+        move()
+        expect(self.picture).not_to_have_attribute("alt", words)
+        followed, other = self.look()
+        assert other != picture, f"the words changed, the picture did not: {followed}"
+        expect(self.caption).to_have_text(followed)
+
+    def by_mouse(self) -> None:
+        """Drag the first slider to the half of its track where it is not; without one pick a preset."""
+        handle = self.area.get_by_role("slider").first
+        if not handle.count():
+            presets = self.area.get_by_label("preset", exact=True)
+            presets.select_option(index=presets.locator("option").count() - 1)
+            return
+        handle.scroll_into_view_if_needed()
+        track, now = self.area.locator(".noUi-target").first.bounding_box(), handle.bounding_box()
+        x, y = now["x"] + now["width"] / 2, now["y"] + now["height"] / 2
+        is_left, mouse = x < track["x"] + track["width"] / 2, self.area.page.mouse
+        mouse.move(x, y)
+        mouse.down()
+        mouse.move(track["x"] + track["width"] * (0.8 if is_left else 0.2), y, steps=5)
+        mouse.up()
+
+    def by_keyboard(self) -> None:
+        """Step a number with an arrow key; without one write five numbers over the first line of text."""
+        number = self.area.locator("input[type=number]").first
+        if self.name in STEPPED:
+            number = self.area.get_by_label(STEPPED[self.name], exact=True)
+        if not number.count():
+            line = self.area.locator("input[type=text]").first
+            line.press("Control+A")
+            line.press_sequentially("1 1 0 0 0")
+            line.press("Enter")
+            return
+        number.focus()
+        number.press("ArrowDown" if number.input_value() == number.get_attribute("max") else "ArrowUp")
+        number.press("Enter")
+
+
+@pytest.fixture(scope="module")
+def lab(chromium, desk, tmp_path_factory):
+    """(page, path of its notebook, address of a notebook): every explorer in JupyterLab, and last one that is cut."""
+    folder = tmp_path_factory.mktemp("lab")
+    path = write(folder / "explorers.ipynb", *map(cell, NAMES), CUT)
+    with serving(folder, desk, *JUPYTERLAB) as (address, token), visit(chromium) as page:
+        page.goto(f"{address}/doc/tree/{path.name}?token={token}")
+        run_all(page)
+        yield page, path, f"{address}/doc/tree/{{name}}?token={token}"
+
+
+def run_all(page) -> None:
+    expect(page.get_by_text("| Idle")).to_be_visible()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+@pytest.fixture(scope="module")
+def voila(chromium, desk, tmp_path_factory):
+    """The same notebook as a page without code."""
+    folder = tmp_path_factory.mktemp("voila")
+    path = write(folder / "explorers.ipynb", *map(cell, NAMES), CUT)
+    with serving(folder, desk, *VOILA, path.name) as (address, _), visit(chromium) as page:
+        page.goto(address)
+        yield page
+
+
+@pytest.mark.parametrize("move", ["by_mouse", "by_keyboard"])
+@pytest.mark.parametrize("name", NAMES)
+def test_in_jupyterlab(lab, name, move):
+    shown = Shown(lab[0], name)
+    shown.changes(getattr(shown, move))
+
+
+@pytest.mark.parametrize("move", ["by_mouse", "by_keyboard"])
+@pytest.mark.parametrize("name", NAMES)
+def test_in_voila(voila, name, move):
+    shown = Shown(voila, name)
+    shown.changes(getattr(shown, move))
+
+
+@pytest.mark.parametrize("move", ["by_mouse", "by_keyboard"])
+def test_a_cut_callback_is_seen(lab, move):
+    """The kernel answers in order: once another explorer has followed, this one would have too."""
+    cut, other = Shown(lab[0], "cut"), Shown(lab[0], "dead_groups")
+    before = cut.look()
+    getattr(cut, move)()
+    other.changes(getattr(other, move))
+    assert cut.look() == before
+
+
+def test_saved_and_opened_without_a_kernel_it_shows_its_picture(lab, chromium):
+    page, path, address = lab
+    words = [Shown(page, name).look()[0] for name in NAMES]
+    page.keyboard.press("Escape")
+    page.get_by_role("menuitem", name="File", exact=True).click()
+    page.get_by_role("menuitem", name=re.compile(r"^Save Notebook(?! As)")).click()
+    expect(page.get_by_text("Saving completed")).to_be_visible()
+    saved = json.loads(path.read_text(encoding="utf8"))
+    saved["metadata"]["kernelspec"]["name"] = "none-of-this-name"
+    (path.parent / "again.ipynb").write_text(json.dumps(saved), encoding="utf8")
+    with visit(chromium) as again:
+        again.goto(address.format(name="again.ipynb"))
+        again.get_by_role("dialog").get_by_role("combobox").select_option(label="No Kernel")
+        again.get_by_role("button", name="Select", exact=True).click()
+        for index, told in enumerate(words):
+            expect(again.locator(".jp-Cell-outputArea").nth(index).locator("figure img")).to_have_attribute("alt", told)
+        expect(again.get_by_text("Error displaying widget").filter(visible=True)).to_have_count(0)
