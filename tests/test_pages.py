@@ -21,7 +21,7 @@ WRITTEN = [*sorted(ROOT.glob("*.md")), *DOCS]
         (survival.PAGE, lambda: survival.page(survival.record())),
         (ranges.PAGE, ranges.page),
     ],
-    ids=["exercises", "kernels", "proof", "survival"],
+    ids=["exercises", "kernels", "proof", "survival", "ranges"],
 )
 def test_a_page_is_fresh(path, fresh):
     assert path.read_text(encoding="utf8") == fresh(), "run make docs"
