@@ -5,7 +5,7 @@ GRPO_NB_PROFILE ?= cpu
 STACK := $(if $(filter t4 a100,$(GRPO_NB_PROFILE)),gpu,cpu)
 OFFLINE := OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 SWANLAB_MODE=offline
 
-.PHONY: tutorial test check notebooks working links docs bench backends locks clean distclean
+.PHONY: tutorial test test-browser check notebooks working links docs bench backends locks clean distclean
 
 # Execute every notebook; leave copies, the report and the runs under build/. Only the GPU profiles may reach a hub.
 tutorial: .venv/ready-$(STACK)
@@ -16,6 +16,18 @@ tutorial: .venv/ready-$(STACK)
 test: .venv/ready-$(STACK)
 	rm -rf build/test
 	$(OFFLINE) GLIBC_TUNABLES=glibc.malloc.hugetlb=1 GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test" .venv/bin/python -m pytest -n logical --no-loadscope-reorder --nbmake --nbmake-timeout=600 tests grpo_nb tools notebooks
+
+# Every explorer and prediction in JupyterLab and Voila, and the report's pages, moved by the system's Chromium; skipped
+# where there is none. What that needs is installed beside the environment, which stays as it was.
+test-browser: .venv/browser/ready
+	$(OFFLINE) OMP_NUM_THREADS=1 GRPO_NB_PROFILE=ci GRPO_NB_OUTPUTS="$(CURDIR)/build/test-browser" .venv/browser/bin/python -m pytest -rs tests/browser
+
+.venv/browser/ready: locks/browser.txt .venv/ready-cpu
+	rm -rf .venv/browser
+	.venv/bin/python -m venv .venv/browser
+	.venv/bin/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" > "$$(.venv/browser/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/environment.pth"
+	.venv/browser/bin/python -m pip install --quiet --no-deps -r locks/browser.txt
+	touch .venv/browser/ready
 
 # Format, lint, types of the pure ground, and the notebook lint. Notebook cells are 88 columns wide, Python files 120.
 check: .venv/ready-$(STACK)
@@ -84,13 +96,15 @@ backends: .venv/ready-cpu
 	.venv/bin/python -m pip download --no-deps --only-binary :all: --dest .venv/wheels unsloth==2026.10.7 trl==1.16.0 liger-kernel==0.8.5 unsloth-zoo==2026.10.9
 	touch .venv/ready-$*
 
-# Resolve both locks again (each keeps its header) and copy the CPU one into environment.yml.
+# Resolve the locks again (each keeps its header) and copy the CPU one into environment.yml.
 locks: .venv/ready-cpu
 	.venv/bin/python -m pip install uv==0.13.9
 	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --quiet --no-annotate --no-header \
 		| sed -e "/python_full_version >= '3.14'/d" -e "s/ ; python_full_version < '3.14'$$//" | grep -vE '^(nvidia-[^m]|cuda-)' > locks/cpu.new
 	.venv/bin/uv pip compile pyproject.toml --extra gpu --extra dev --python-version 3.12 --python-platform x86_64-manylinux_2_28 --quiet --no-annotate --no-header > locks/gpu.new
-	for stack in cpu gpu; do (grep '^#' locks/$$stack.txt; cat locks/$$stack.new) > locks/$$stack.tmp && mv locks/$$stack.tmp locks/$$stack.txt; rm locks/$$stack.new; done
+	.venv/bin/uv pip compile --group pyproject.toml:browser --constraint locks/cpu.new --universal --python-version 3.11 --quiet --no-annotate --no-header \
+		| grep -vxF -f locks/cpu.new | sed -e "/python_full_version >= '3.14'/d" > locks/browser.new
+	for stack in cpu gpu browser; do (grep '^#' locks/$$stack.txt; cat locks/$$stack.new) > locks/$$stack.tmp && mv locks/$$stack.tmp locks/$$stack.txt; rm locks/$$stack.new; done
 	(grep -v '^      - ' environment.yml; grep -v '^#' locks/cpu.txt | sed 's/^/      - /') > environment.new && mv environment.new environment.yml
 
 # Everything that a run leaves behind, but not .venv; `make distclean` takes that too.

@@ -46,4 +46,52 @@ ANSWERS = [
         },
         almost=(lambda: {"grpo": "noise", "dr_grpo": "worse"}, "must give {'grpo': 'noise', 'dr_grpo': 'noise'}"),
     ),
+    Answers(
+        check="check_group_run",
+        right=[
+            lambda: {2: "noise", 16: "noise"},
+            lambda: dict.fromkeys((16, 2), "noise"),
+            lambda: {size: "noise" for size in (2, 16)},
+        ],
+        wrong={
+            "by the means": (lambda: {2: "better", 16: "worse"}, "looks at the means and not at the interval"),
+            "larger is better": (lambda: {2: "worse", 16: "better"}, "must give"),
+            "one only": (lambda: {2: "noise"}, "must give"),
+            "a list": (lambda: ["noise", "noise"], "must give"),
+            "words for keys": (lambda: {"2": "noise", "16": "noise"}, "must give"),
+        },
+        almost=(lambda: {2: "noise", 16: "worse"}, "must give {2: 'noise', 16: 'noise'}"),
+    ),
+    Answers(
+        check="check_temperature_run",
+        right=[
+            lambda: {0.5: "noise", 1.5: "worse"},
+            lambda: dict([(1.5, "worse"), (0.5, "noise")]),
+            lambda: {1 / 2: "noise", 3 / 2: "worse"},
+        ],
+        wrong={
+            "by the means": (lambda: {0.5: "worse", 1.5: "worse"}, "looks at the means and not at the interval"),
+            "hot explores": (lambda: {0.5: "worse", 1.5: "better"}, "must give"),
+            "cold is sure": (lambda: {0.5: "better", 1.5: "worse"}, "must give"),
+            "all noise": (lambda: {0.5: "noise", 1.5: "noise"}, "must give"),
+            "one word": (lambda: "worse", "(yours: 'worse'"),
+        },
+        almost=(lambda: {0.5: "noise", 1.5: "worse", 1.0: "noise"}, "must give {0.5: 'noise', 1.5: 'worse'}"),
+    ),
+    Answers(
+        check="check_reward_run",
+        right=[
+            lambda: {"format": "worse", "answer": "noise"},
+            lambda: {"answer": "noise", "format": "worse"},
+            lambda: dict(format="worse", answer="noise"),
+        ],
+        wrong={
+            "all better": (lambda: {"format": "better", "answer": "better"}, "must give"),
+            "all noise": (lambda: {"format": "noise", "answer": "noise"}, "must give"),
+            "turned round": (lambda: {"format": "noise", "answer": "worse"}, "must give"),
+            "one only": (lambda: {"format": "worse"}, "must give"),
+            "True": (lambda: True, "(yours: True"),
+        },
+        almost=(lambda: {"format": "worse", "answer": "worse"}, "must give"),
+    ),
 ]

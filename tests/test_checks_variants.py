@@ -106,7 +106,7 @@ ANSWERS = [
             "the first": (lambda arms: arms[0][0], "stays with the first"),
             "the whole arm": (
                 lambda arms: min((arm for arm in arms if arm[3] >= 0), key=lambda arm: arm[1]),
-                "it must give 'B' (yours: ['B', 50",
+                "must give 'B' (yours: ['B', 50",
             ),
         },
         almost=(

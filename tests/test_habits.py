@@ -64,6 +64,8 @@ def test_the_lint_can_fail(tmp_path):
 def test_the_workflow_runs_what_ci_runs():
     jobs = read(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]
     assert commands(jobs["unix"]) == ["bash .ci/run"]
+    ran = (ROOT / ".ci" / "run").read_text(encoding="utf8")
+    assert all(f"make {target}" in ran for target in ("test ", "test-browser ", "check")), "and tutorial, in a clone"
     windows = [line.replace(".venv/Scripts", ".venv/bin") for line in commands(jobs["windows"])]
     wanted = [line.replace("$(PYTHON)", "python").replace("$*", "cpu") for line in recipe(".venv/ready-%")]
     wanted = [line for line in wanted if "-m venv" in line or "-m pip" in line] + recipe("check")

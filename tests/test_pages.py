@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tools.pages import exercises, kernels, proof, survival
+from tools.pages import exercises, kernels, proof, ranges, survival
 
 ROOT = proof.ROOT
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -21,7 +21,7 @@ WRITTEN = [*sorted(ROOT.glob("*.md")), *DOCS]
         (survival.PAGE, lambda: survival.page(survival.record())),
         (ranges.PAGE, ranges.page),
     ],
-    ids=["exercises", "kernels", "proof", "survival"],
+    ids=["exercises", "kernels", "proof", "survival", "ranges"],
 )
 def test_a_page_is_fresh(path, fresh):
     assert path.read_text(encoding="utf8") == fresh(), "run make docs"

@@ -62,6 +62,7 @@ def test_the_import_test_can_fail():
 
 def test_modules_load_nothing_heavy_before_a_function_needs_it():
     mathematics = {"advantages", "kernels", "losses", "paradigms", "shapes"}  # torch is what they are made of
+    mathematics |= {"checks"}  # and so are the answers to exercises
     package = ROOT / "grpo_nb"
     names = {path.stem for path in package.glob("[a-z]*.py")} | {p.parent.name for p in package.glob("*/__init__.py")}
     names |= {
@@ -102,7 +103,15 @@ def test_lock_fulfils_pyproject(stack, extras):
         assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), line
 
 
-@pytest.mark.parametrize("stack", ["cpu", "gpu"])
+def test_the_browser_lock_fulfils_its_group_and_repeats_nothing():
+    wanted = {Requirement(line) for line in PYPROJECT["dependency-groups"]["browser"]}
+    assert {r.name: str(r.specifier).removeprefix("==") for r in wanted}.items() <= pins("browser").items()
+    assert not set(lock_lines("browser")) & set(lock_lines("cpu"))
+    known = pins("cpu")
+    assert all(known.get(name, version) == version for name, version in pins("browser").items()), "one version of each"
+
+
+@pytest.mark.parametrize("stack", ["cpu", "gpu", "browser"])
 def test_lock_is_exact_and_names_no_host(stack):
     for line in lock_lines(stack):
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", line), line
@@ -128,7 +137,8 @@ def test_makefile_downloads_the_locked_unsloth():
 def test_every_dependency_says_why_it_is_there():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf8")
     project = PYPROJECT["project"]
-    for line in project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]:
+    groups = [*project["optional-dependencies"].values(), *PYPROJECT["dependency-groups"].values()]
+    for line in project["dependencies"] + [d for group in groups for d in group]:
         assert re.search(rf'"{re.escape(line)}",\s+# \w.{{10,}}$', text, re.MULTILINE), f"{line}: why?"
 
 

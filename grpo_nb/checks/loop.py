@@ -15,11 +15,6 @@ import io
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import torch
-from torch import Tensor
-
-from grpo_nb import advantages as compared
-from grpo_nb import losses
 from grpo_nb.checks.exercises import exercise, judge
 from grpo_nb.checks.group_scores import check_advantages
 
@@ -27,7 +22,7 @@ MAX_NORM = 1.0  # TRL's max_grad_norm
 
 
 # The parts.
-def mask(completions: Tensor, eos: int) -> Tensor:
+def mask(completions, eos: int):
     """1 up to the first end token of a completion, that one included, 0 behind it; 1 throughout without one, [N, T].
 
     Args:
@@ -35,6 +30,7 @@ def mask(completions: Tensor, eos: int) -> Tensor:
         eos: id of the end token.
     See: `GRPOTrainer._generate_single_turn`.
 
+    >>> import torch
     >>> mask(torch.tensor([[5, 9, 0], [5, 6, 7]]), eos=9)
     tensor([[1, 1, 0],
             [1, 1, 1]])
@@ -43,12 +39,14 @@ def mask(completions: Tensor, eos: int) -> Tensor:
     return (ends.cumsum(1) - ends == 0).long()
 
 
-def advantages(rewards: Tensor, num_generations: int) -> Tensor:
+def advantages(rewards, num_generations: int):
     """`advantages.group_advantages` of a flat batch, group after group, [N]."""
-    return compared.group_advantages(rewards.view(-1, num_generations)).flatten()
+    from grpo_nb import advantages
+
+    return advantages.group_advantages(rewards.view(-1, num_generations)).flatten()
 
 
-def logps(logits: Tensor, ids: Tensor, width: int) -> Tensor:
+def logps(logits, ids, width: int):
     """log π of each token of the completions: what the place before it says of it, [N, T].
 
     Args:
@@ -60,16 +58,20 @@ def logps(logits: Tensor, ids: Tensor, width: int) -> Tensor:
     return logits[:, width - 1 : -1].log_softmax(-1).gather(-1, ids[:, width:, None]).squeeze(-1)
 
 
-def loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2) -> Tensor:
+def loss(logps, old_logps, advantages, mask, epsilon: float = 0.2):
     """`losses.grpo_loss` of type dapo: the mean over all tokens of the batch that count."""
+    from grpo_nb import losses
+
     return losses.grpo_loss(logps, advantages, mask, old_logps=old_logps, epsilon=epsilon, loss_type="dapo").loss
 
 
-def step(loss: Tensor, optimizer: torch.optim.Optimizer, parameters: list) -> None:
+def step(loss, optimizer, parameters: list) -> None:
     """One step against the gradient of the loss, of which all parameters together have a length of at most 1.
 
     See: `transformers.Trainer._run_epoch`.
     """
+    import torch
+
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
@@ -77,12 +79,16 @@ def step(loss: Tensor, optimizer: torch.optim.Optimizer, parameters: list) -> No
 
 
 # Their checks.
-ENDS = [  # 9 ends a completion, 0 is padding
-    ("ends early, or not at all", (torch.tensor([[4, 9, 0, 0], [5, 6, 7, 8]]), 9)),
-    ("ends at the last place, or at the first", (torch.tensor([[4, 5, 9], [9, 0, 0]]), 9)),
-    ("goes on behind its end", (torch.tensor([[4, 9, 5, 6]]), 9)),
-    ("padded with the end token", (torch.tensor([[4, 9, 9, 9], [4, 5, 6, 9]]), 9)),
-]
+def ends() -> list[tuple]:
+    """Cases of completions, in which 9 ends a completion and 0 is padding."""
+    import torch
+
+    return [
+        ("ends early, or not at all", (torch.tensor([[4, 9, 0, 0], [5, 6, 7, 8]]), 9)),
+        ("ends at the last place, or at the first", (torch.tensor([[4, 5, 9], [9, 0, 0]]), 9)),
+        ("goes on behind its end", (torch.tensor([[4, 9, 5, 6]]), 9)),
+        ("padded with the end token", (torch.tensor([[4, 9, 9, 9], [4, 5, 6, 9]]), 9)),
+    ]
 
 
 @exercise
@@ -99,6 +105,8 @@ def check_mask(your_mask):
     False, True, True], [True, True, True, True]]).
     False
     """
+    import torch
+
     usual = {
         "counts everything": lambda ids, eos: torch.ones_like(ids),
         "leaves out the end tokens and nothing else": lambda ids, eos: (ids != eos).int(),
@@ -110,10 +118,10 @@ def check_mask(your_mask):
             torch.arange(ids.shape[1]) <= (ids == eos).int().argmax(1, keepdim=True)
         ).int(),
     }
-    return judge(your_mask, ENDS, right=mask, usual=usual)
+    return judge(your_mask, ends(), right=mask, usual=usual)
 
 
-def has_ended(ids: Tensor, eos: int) -> Tensor:
+def has_ended(ids, eos: int):
     """1 for a completion that has an end token, [N, 1]."""
     return (ids == eos).any(1, keepdim=True).int()
 
@@ -126,6 +134,8 @@ def check_logps(your_logps):
         your_logps: f(logits [N, L + T, V], ids [N, L + T], width L) -> [N, T].
     See: notebook 06, blank 3.
     """
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     cases = []
     for name, rows, width, places in [
@@ -136,7 +146,7 @@ def check_logps(your_logps):
         logits = torch.randn(rows, places, 5, generator=generator).mul(2).round(decimals=1)
         cases.append((name, (logits, torch.randint(5, (rows, places), generator=generator), width)))
 
-    def picked(values: Tensor, ids: Tensor) -> Tensor:
+    def picked(values, ids):
         return values.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
     usual = {
@@ -172,6 +182,8 @@ def check_loss(your_loss):
         your_loss: f(logps [N, T], old_logps [N, T], advantages [N], mask [N, T]) -> one number; ε is 0.2.
     See: notebook 06, blank 4.
     """
+    import torch
+
     old, on_all, on_some = torch.tensor([[-1.0, -2.0], [-1.5, -0.5]]), torch.ones(2, 2), torch.tensor([[1, 1], [1, 0]])
     garbage = torch.tensor([[0.0, 0.0], [0.0, -3.0]])  # behind the end of the second completion
     good, mixed = torch.tensor([2.0, 1.0]), torch.tensor([1.0, -1.0])
@@ -223,6 +235,8 @@ def check_step(your_step):
         your_step: f(loss, optimizer, parameters) -> None.
     See: notebook 06, blank 5.
     """
+    import torch
+
     cases = [
         ("one short step", ([1.0, 1.0], [[0.3, 0.4]])),
         ("two short steps", ([1.0, 1.0], [[0.3, 0.4], [0.1, -0.2]])),
@@ -258,21 +272,25 @@ def check_step(your_step):
     return judge(your_step, cases, call=_descended, right=step, usual=usual)
 
 
-def _with_flow(function: Callable, logits: Tensor, ids: Tensor, width: int) -> dict:
+def _with_flow(function: Callable, logits, ids, width: int) -> dict:
     value = function(logits.requires_grad_(), ids, width)
     return {"logps": value, "carries the gradient": getattr(value, "requires_grad", False)}
 
 
-def _with_gradient(function: Callable, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> dict:
+def _with_gradient(function: Callable, logps, old_logps, advantages, mask) -> dict:
     """The loss and what it sends back to each token; None where nothing can be sent back."""
+    import torch
+
     value, gradient = function(logps.requires_grad_(), old_logps, advantages, mask), None
-    if isinstance(value, Tensor) and value.requires_grad:
+    if isinstance(value, torch.Tensor) and value.requires_grad:
         (gradient,) = torch.autograd.grad(value.sum(), logps)
     return {"loss": value, "gradient": gradient}
 
 
 def _descended(function: Callable, start: list[float], slopes: list[list[float]]) -> list[float]:
     """Where parameters end that go down one slope after another, at a learning rate of 1."""
+    import torch
+
     parameters = [torch.nn.Parameter(torch.tensor(value)) for value in start]
     optimizer = torch.optim.SGD(parameters, lr=1.0)
     for slope in slopes:
@@ -314,6 +332,8 @@ def filled(**yours: Callable) -> SimpleNamespace:
 
 def _tensors(function: Callable) -> Callable:
     """A part whose lists and arrays, which pass their check, are tensors in the loop."""
+
+    import torch
 
     @functools.wraps(function)
     def part(*given):

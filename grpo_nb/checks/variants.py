@@ -2,9 +2,6 @@
 
 import functools
 
-import torch
-
-from grpo_nb import advantages
 from grpo_nb.checks import loop
 from grpo_nb.checks.exercises import exercise, judge
 
@@ -17,6 +14,8 @@ def check_strict_mask(your_strict_mask):
         your_strict_mask: f(completions [N, T], eos) -> mask [N, T].
     See: notebook 06, exercise 6.1. TRL: `mask_truncated_completions`.
     """
+    import torch
+
     usual = {
         "keeps what was cut off": loop.mask,
         "keeps only what was cut off": lambda ids, eos: loop.mask(ids, eos) * (1 - loop.has_ended(ids, eos)),
@@ -31,7 +30,7 @@ def check_strict_mask(your_strict_mask):
     }
     return judge(
         your_strict_mask,
-        loop.ENDS,
+        loop.ends(),
         right=lambda completions, eos: loop.mask(completions, eos) * loop.has_ended(completions, eos),
         usual=usual,
     )
@@ -45,6 +44,8 @@ def check_leave_one_out(your_leave_one_out):
         your_leave_one_out: f(rewards [N], num_generations) -> advantages [N].
     See: notebook 06, exercise 6.2; RLOO, Ahmadian et al. 2024, arXiv:2402.14740.
     """
+    import torch
+
     cases = [
         ("one group, one hit in four", (torch.tensor([0.0, 0.0, 1.0, 0.0]), 4)),
         ("two groups on different levels", (torch.tensor([0.0, 2.0, 100.0, 98.0]), 2)),
@@ -67,7 +68,7 @@ def check_leave_one_out(your_leave_one_out):
         "counts the completion itself in its mean": centred,
         "counts itself, and divides by the deviation: GRPO's advantage": loop.advantages,
         "divides by the deviation as well": lambda r, G: (
-            others(r, G).view(-1, G) / (r.view(-1, G).std(1, keepdim=True) + advantages.TINY)
+            others(r, G).view(-1, G) / (r.view(-1, G).std(1, keepdim=True) + 1e-4)
         ).flatten(),
         "compares with all others of the batch": lambda r, G: r - (r.sum() - r) / (len(r) - 1),
         "puts the groups into the columns": in_columns,

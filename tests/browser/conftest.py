@@ -28,7 +28,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 CUT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-PATIENCE_S = 40  # a busy machine is no failure
+PATIENCE_S = 180  # a busy machine is no failure
 SETTINGS = {  # JupyterLab's: all cells in the page, a kernel without asking, no news
     "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
