@@ -47,20 +47,20 @@ ANSWERS = [
         almost=(lambda: {"grpo": "noise", "dr_grpo": "worse"}, "must give {'grpo': 'noise', 'dr_grpo': 'noise'}"),
     ),
     Answers(
-        check="check_group_run",
+        check="check_steps_run",
         right=[
-            lambda: {2: "noise", 16: "noise"},
-            lambda: dict.fromkeys((16, 2), "noise"),
-            lambda: {size: "noise" for size in (2, 16)},
+            lambda: {12: "worse", 48: "noise"},
+            lambda: {48: "noise", 12: "worse"},
+            lambda: {steps: "worse" if steps < 24 else "noise" for steps in (12, 48)},
         ],
         wrong={
-            "by the means": (lambda: {2: "better", 16: "worse"}, "looks at the means and not at the interval"),
-            "larger is better": (lambda: {2: "worse", 16: "better"}, "must give"),
-            "one only": (lambda: {2: "noise"}, "must give"),
-            "a list": (lambda: ["noise", "noise"], "must give"),
-            "words for keys": (lambda: {"2": "noise", "16": "noise"}, "must give"),
+            "by the means": (lambda: {12: "worse", 48: "better"}, "looks at the means and not at the interval"),
+            "longer is worse": (lambda: {12: "better", 48: "worse"}, "must give"),
+            "one only": (lambda: {12: "worse"}, "must give"),
+            "a list": (lambda: ["worse", "noise"], "must give"),
+            "words for keys": (lambda: {"12": "worse", "48": "noise"}, "must give"),
         },
-        almost=(lambda: {2: "noise", 16: "worse"}, "must give {2: 'noise', 16: 'noise'}"),
+        almost=(lambda: {12: "noise", 48: "noise"}, "must give {12: 'worse', 48: 'noise'}"),
     ),
     Answers(
         check="check_sampling_run",
@@ -70,7 +70,10 @@ ANSWERS = [
             lambda: dict(zip(("top_k", "top_p"), ("noise", "worse"), strict=True)),
         ],
         wrong={
-            "by the means": (lambda: {"top_k": "better", "top_p": "worse"}, "looks at the means and not at the interval"),
+            "by the means": (
+                lambda: {"top_k": "better", "top_p": "worse"},
+                "looks at the means and not at the interval",
+            ),
             "cleaner samples": (lambda: {"top_k": "better", "top_p": "better"}, "must give"),
             "any cut harms": (lambda: {"top_k": "worse", "top_p": "worse"}, "must give"),
             "all noise": (lambda: {"top_k": "noise", "top_p": "noise"}, "must give"),
