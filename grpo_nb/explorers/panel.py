@@ -157,7 +157,7 @@ class Panel:
         self.catch_up()
         self._png = plots.few_colours(self._png)  # a third of the bytes: it may be committed
         self.view.value = self._html()
-        # Voila does not follow a display id: there, and in JupyterLab, the picture is in the widget while a kernel runs.
+        # Voila follows no display id, so the picture is in the widget too, and what is saved shows where none lives.
         update = plots.show_live(self.widget, self.view.value, self._caption, instead=True)
         self.view.observe(lambda change: update(change["new"], self._caption), names="value")
 
