@@ -93,7 +93,7 @@ def test_a_notebook_shows_the_controls_and_keeps_the_picture(shown, outputs):
     """Two outputs: a front end shows the controls while their kernel runs, and the picture always."""
     shown._ipython_display_()
     (controls, _), (page, _) = outputs
-    assert controls[plots.WIDGET_VIEW]["model_id"] == shown.controls.model_id and not controls["text/html"]
+    assert controls[plots.WIDGET_VIEW]["model_id"] == shown.widget.model_id and not controls["text/html"]
     image, words = image_of(page["text/html"]), shown.caption
     assert image["alt"] == page["text/plain"] == words and plots.WIDGET_VIEW not in page
     assert len(Image.open(io.BytesIO(pixels_of(image))).convert("RGB").getcolors(64)) > 2, "in few colours"

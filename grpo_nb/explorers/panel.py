@@ -157,7 +157,8 @@ class Panel:
         self.catch_up()
         self._png = plots.few_colours(self._png)  # a third of the bytes: it may be committed
         self.view.value = self._html()
-        update = plots.show_live(self.controls, self.view.value, self._caption)
+        # Voila follows no display id, so the picture is in the widget too, and what is saved shows where none lives.
+        update = plots.show_live(self.widget, self.view.value, self._caption, instead=True)
         self.view.observe(lambda change: update(change["new"], self._caption), names="value")
 
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.browser
 NAMES = sorted(
     path.stem
     for path in (ROOT / "grpo_nb" / "explorers").glob("[a-z]*.py")
-    if "\ndef explorer(" in path.read_text(encoding="utf8")
-)
+    if "\ndef explorer(" in (text := path.read_text(encoding="utf8")) and "Panel(" in text
+)  # those whose picture follows the controls; `experiment` waits for its button
 POLICY = """\
 from grpo_nb import data, models, profiles
 rows, _ = data.addition(num_train=64, num_held_out=0, digits=2)
@@ -38,7 +38,7 @@ ASKED = """\
 from grpo_nb import checks
 guess = checks.predict("hits in 8 tries")
 guess"""
-CELLS = [*NAMES, "cut", "asked", "told"]
+CELLS = [*NAMES, "cut", "asked", "told", "experiment"]
 
 
 def cell(name: str) -> str:
@@ -49,7 +49,7 @@ def cell(name: str) -> str:
 
 def write(folder: Path) -> Path:
     """The notebook of `CELLS`."""
-    sources = [*map(cell, NAMES), CUT, ASKED, "guess.compare(5)"]
+    sources = [*map(cell, NAMES), CUT, ASKED, "guess.compare(5)", cell("experiment")]
     cells = [new_code_cell(source) for source in sources]
     nbformat.write(new_notebook(cells=cells, metadata=publish.METADATA), folder / "hands.ipynb")
     return folder / "hands.ipynb"
@@ -65,7 +65,9 @@ class Shown:
 
     def __init__(self, page, name: str):
         self.name, self.area = name, output(page, name)
-        self.picture, self.caption = self.area.locator("figure img"), self.area.locator("figcaption")
+        self.picture = self.area.locator("figure img").filter(visible=True)
+        self.caption = self.area.locator("figcaption").filter(visible=True)
+        expect(self.area.get_by_label("preset", exact=True)).to_be_visible()
         expect(self.picture).to_be_visible()
 
     def look(self) -> tuple[str, str]:
@@ -170,6 +172,17 @@ def test_a_prediction_is_compared(lab):
     expect(output(page, "told")).to_have_text("you said 3, it is 5.")
 
 
+@pytest.mark.parametrize("front_end", ["lab", "voila"])
+def test_a_recorded_experiment_is_shown_and_a_mistake_is_told(front_end, request):
+    given = request.getfixturevalue(front_end)
+    bench = output(given[0] if front_end == "lab" else given, "experiment")
+    bench.get_by_role("button", name="run").click()
+    expect(bench.locator("img").first).to_be_visible()
+    bench.get_by_label("value B", exact=True).fill("5")
+    bench.get_by_role("button", name="run").press("Enter")
+    expect(bench.get_by_role("alert")).to_contain_text("num_generations")
+
+
 def test_a_prediction_is_asked_in_voila(voila):
     expect(output(voila, "asked").get_by_label("hits in 8 tries", exact=True)).to_be_editable()
 
@@ -190,5 +203,5 @@ def test_saved_and_opened_without_a_kernel_it_shows_its_pictures(lab, chromium, 
         again.goto(address.format(name="again.ipynb"))
         expect(again.get_by_text("No Kernel | ")).to_be_visible()
         for name, told in words.items():
-            expect(output(again, name).locator("figure img")).to_have_attribute("alt", told)
+            expect(output(again, name).locator("figure img").filter(visible=True)).to_have_attribute("alt", told)
         expect(again.get_by_text("Error displaying widget").filter(visible=True)).to_have_count(0)

@@ -16,9 +16,10 @@ LAID_OUT = """() => [...document.querySelectorAll("math")].map(math => {
 })"""
 
 
-def test_formulas_are_laid_out_without_a_network(chromium, tmp_path):
+def test_formulas_are_laid_out_without_a_network(chromium, desk, tmp_path, monkeypatch):
     import nbformat
 
+    monkeypatch.setenv("JUPYTER_PATH", desk["JUPYTER_PATH"])  # nbconvert's templates lie in the environment
     (tmp_path / "img").symlink_to(ROOT / "notebooks" / "img")
     met = 0
     with visit(chromium) as page:
