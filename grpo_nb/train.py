@@ -182,11 +182,13 @@ def _grpo_class(profile: SimpleNamespace, loss: Callable | None) -> Callable:
         return GRPOTrainer
     from grpo_nb.kernels.trainer import SWITCHES, KernelGRPOTrainer
 
-    if unknown := sorted(set(switches) - set(SWITCHES)):
+    if unknown := sorted(map(str, set(switches) - set(SWITCHES))):
         raise ValueError(
             f"profile.kernels must have switches of KernelGRPOTrainer (got {', '.join(unknown)}). It has "
             f"{', '.join(SWITCHES)}."
         )
+    if odd := {name: value for name, value in switches.items() if not isinstance(value, bool)}:
+        raise ValueError(f"profile.kernels must hold True or False for each switch (got {odd!r:.80}). Write True.")
     chosen = dict.fromkeys(SWITCHES, False) | switches | ({"own_loss": True, "loss": loss} if loss is not None else {})
     return functools.partial(KernelGRPOTrainer, **chosen)
 

@@ -220,6 +220,52 @@ def test_lists_that_pass_are_tensors_in_the_loop():
     assert parts.advantages(torch.tensor([1.0, 1.0]), 2).dtype == torch.float32
 
 
+def masked_in_place(completions, eos):
+    return completions.copy_(loop.mask(completions, eos))
+
+
+def rated_in_place(rewards, num_generations):
+    return rewards.copy_(loop.advantages(rewards, num_generations))
+
+
+def logps_in_place(logits, ids, width):
+    told = logits[:, width - 1 : -1]
+    told -= told.logsumexp(-1, keepdim=True)
+    return picked(told, ids[:, width:])
+
+
+def loss_in_place(logps, old_logps, advantages, mask):
+    logps -= old_logps
+    return dapo(logps, torch.zeros(()), advantages, mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "yours", "given"),
+    [
+        ("mask", lambda ids, eos: [*loop.mask(ids, eos)], (torch.tensor([[4, 9, 0], [9, 0, 0]]), 9)),
+        ("mask", lambda ids, eos: (row.tolist() for row in loop.mask(ids, eos)), (torch.tensor([[4, 9, 0]]), 9)),
+        ("mask", lambda ids, eos: map(list, loop.mask(ids, eos).tolist()), (torch.tensor([[4, 9, 0]]), 9)),
+        ("mask", masked_in_place, (torch.tensor([[4, 9, 0], [9, 0, 0]]), 9)),
+        ("advantages", lambda *given: iter(loop.advantages(*given)), (torch.tensor([0.0, 2, 1, 1]), 2)),
+        ("advantages", rated_in_place, (torch.tensor([0.0, 2, 1, 1]), 2)),
+        ("logps", logps_in_place, (torch.randn(2, 4, 5), torch.randint(5, (2, 4)), 2)),
+        ("loss", loss_in_place, (torch.zeros(2, 2), torch.ones(2, 2), torch.tensor([1.0, -1]), torch.ones(2, 2))),
+    ],
+)
+def test_what_passes_its_check_runs_in_the_loop(name, yours, given):
+    before = [getattr(item, "clone", lambda item=item: item)() for item in given]
+    parts = loop.filled(**{name: yours})
+    assert getattr(parts, name).__wrapped__ is yours
+    torch.testing.assert_close(getattr(parts, name)(*given), getattr(loop, name)(*before))
+    for item, copy in zip(given, before, strict=True):
+        assert item is copy or item.equal(copy), "the loop needs its batch again"
+
+
+def test_a_part_that_raises_is_replaced(capsys):
+    parts = loop.filled(mask=lambda completions, eos: completions[9], step=lambda *given: given[2][0].grad.zero_())
+    assert (parts.mask, parts.step) == (loop.mask, loop.step) and "yours:" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["score", "your_mask"])
 def test_a_part_of_another_name_is_refused(name):
     with pytest.raises(TypeError, match=rf"must be one of mask, .* \(got {name}\)\. Rename it"):

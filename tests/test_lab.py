@@ -1,6 +1,8 @@
 """The bench: which arms are equal, what is refused before one trains, what is kept, resumed, and called noise."""
 
 import copy
+import dataclasses
+import functools
 import json
 import math
 import os
@@ -10,6 +12,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import survival
 from grpo_nb import lab, models, profiles, rewards, train
@@ -106,6 +109,8 @@ def test_a_large_difference_is_seen_with_two_seeds_and_none_with_one():
     found = differences.paired(worst, best)
     assert (found.mean, found.low, found.high, found.is_noise) == (1, 1, 1, False)
     assert "Two seeds are few" in differences.sentence("a", "b", found)
+    lone = differences.paired([[0.0]] * 2, [[1.0]] * 2)
+    assert lone.is_noise and "No verdict: one prompt" in differences.sentence("a", "b", lone)
     one = differences.paired(worst[:1], best[:1])
     assert one.is_noise and "No verdict: one seed" in differences.sentence("a", "b", one)
 
@@ -114,7 +119,7 @@ EQUAL = [
     ({}, {"num_generations": 4}),  # the profile's own value
     ({}, {"beta": 0}),
     ({}, {"epsilon": 0.2}),  # TRL's default
-    ({}, {"logging_steps": 2, "save_steps": 3}),  # of no effect on what is learned
+    ({}, {"save_steps": 3}),  # of no effect on what is learned
     ({"learning_rate": 5e-4}, {"learning_rate": 0.0005}),
     ({"max_steps": 6.0}, {"max_steps": 6}),
     ({}, {"rewards": list(rewards.FOUR)}),
@@ -142,6 +147,19 @@ DIFFERENT = [
 @pytest.mark.parametrize(("one", "other"), EQUAL)
 def test_arms_that_ask_for_the_same_are_equal(one, other):
     assert read(one).asked(0) == read(other).asked(0) == read({}, **other).asked(0)
+
+
+def test_a_label_tells_no_address_and_ends():
+    endless: dict = {}
+    endless["a"] = endless
+
+    class Scorer:
+        def __call__(self, completions, **columns):
+            return [0.0] * len(completions)
+
+    given = {"rewards": [Scorer(), functools.partial(always_one, weight=2)], "generation_kwargs": endless}
+    label = arms.label(given)
+    assert label.startswith("rewards=Scorer+always_one, generation_kwargs=(a={'a': {'a'") and len(label) < 100
 
 
 def test_whatever_changes_what_is_learned_makes_another_arm():
@@ -309,7 +327,55 @@ def test_a_long_curve_is_kept_as_means(tmp_path):
     assert back.shares == found.shares
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 9, "batches": []}', '{"schema": 1, "batches": [{}]}'])
+WHOLE = training.Measured(
+    "trained", [{"step": 1, "reward": 0.5}], 2, {key: [0.5, 1.0] for key in ("sampled", "greedy", "format")},
+    {"training rows": 0.5, "kl": 0.1}, 9, 1.0, "", "2026-01-01", {"torch": "2", "trl": "1"}, {"processor": "x"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"versions": {}},
+        {"machine": None},
+        {"date": []},
+        {"shares": {}},
+        {"shares": {**WHOLE.shares, "greedy": [0.5]}},
+        {"shares": {**WHOLE.shares, "greedy": ["a", "b"]}},
+        {"shares": dict.fromkeys(WHOLE.shares, [2.0, 0.0])},
+        {"shares": dict.fromkeys(WHOLE.shares, [])},
+        {"other": {"kl": 0.1}},
+        {"other": {"kl": None, "training rows": 1.0}},
+        {"rows": [{"step": None, "reward": 1.0}]},
+        {"rows": [{"step": 1, "reward": [1.0]}]},
+        {"tokens": "many"},
+    ],
+)
+def test_a_part_that_is_lost_is_found_where_it_is_read(tmp_path, monkeypatch, part):
+    arm, lost = read({}), dataclasses.replace(WHOLE, **part)
+    assert WHOLE.is_whole and not lost.is_whole
+    monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
+    folder = tmp_path / "ci" / f"lab-{arm.key(0)}"
+    folder.mkdir(parents=True)
+    for found, is_there in ((WHOLE, True), (lost, False)):
+        summary = {key: value for key, value in vars(found).items() if key not in ("rows", "source")}
+        (folder / "summary.json").write_text(json.dumps(summary), encoding="utf8")
+        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found.rows), encoding="utf8")
+        assert (training.finished(arm, 0) is not None) == is_there, "it is trained again"
+    monkeypatch.setattr(records, "path", lambda: tmp_path / "summary.json")
+    (tmp_path / "summary.json").touch()
+    monkeypatch.setattr(records, "_read", lambda *given: {"key": lost})
+    with pytest.raises(ValueError, match=r"must be a record of arms \(got an arm, key, .*Restore the file"):
+        records.find("key")
+
+
+ZERO = json.dumps({"schema": 1, "batches": [{"date": "", "versions": {}, "machine": {}, "arms": {"a": {"samples": 0,
+    "shares": {"sampled": "1"}, "steps": [], "curves": {}}}}]})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [ZERO, "[" * 100_000, "", "[]", "{}", '{"schema": 9, "batches": []}', '{"schema": 1, "batches": [{}]}']
+)
 def test_a_damaged_record_is_refused_in_words(tmp_path, monkeypatch, text):
     (tmp_path / records.NAME).write_text(text, encoding="utf8")
     monkeypatch.setenv("GRPO_NB_RECORDS", str(tmp_path))
@@ -356,6 +422,21 @@ REFUSED = [
     ([{}, {"seed": 1}], {}, r"an arm must leave out seed .*seeds=\(0, 1\)"),
     ([{}, {"eval_strategy": "steps"}], {}, "an arm must leave out eval_strategy"),
     ([{}, {"output_dir": "x"}], {}, "an arm must leave out output_dir"),
+    (
+        [{}, {"report_to": "wandb"}],
+        {},
+        r"an arm must leave out report_to \(got wandb\).*changes nothing that is learned",
+    ),
+    ([{}, {"push_to_hub": True}], {}, "an arm must leave out push_to_hub"),
+    ([{}, {"logging_strategy": "no"}], {}, "an arm must leave out logging_strategy .*the bench shows every step"),
+    ([{}, {"learning_rate": torch.tensor([1.0, 2.0])}], {}, "learning_rate must be a number"),
+    ([{}, {"generation_kwargs": {1: 2, "a": 3}}], {}, "generation_kwargs must be a dict with text as keys"),
+    ([{}, {"lora": {1: 2, "r": 3}}], {}, "must be a field of LoraConfig"),
+    ([{}, {"lora": {"target_modules": ["nothing"]}}], {}, r"arm lora=.*: .*not found in the base model"),
+    ([{}, {"torch_compile": True}], {}, "arm torch_compile=True: .*uncompiled"),
+    ([{}, {"kernels": {"own_loss": "no"}}], {}, r"must hold True or False for each switch \(got {'own_loss': 'no'}\)"),
+    ([{}, {"kernels": {1: True, "own_loss": True}}], {}, r"must have switches of KernelGRPOTrainer \(got 1\)"),
+    ([{}, {"dtype": torch.zeros(2)}], {}, "dtype must be one of"),
     ([{}, {"dtype": "fp16"}], {}, r"dtype must be one of float32, bfloat16, float16 \(got 'fp16'\)"),
     ([{}, {"num_train": 0}], {}, "num_train must be a whole number of at least 1"),
     ([{}, {"num_train": 65}], {}, r"num_train must be at most the 64 rows of the task \(got 65\)"),
@@ -370,6 +451,10 @@ REFUSED = [
     ([{}], {"seeds": 3}, "seeds must be a list of whole numbers"),
     ([{}], {"seeds": (0, 0)}, r"seeds must differ \(got \[0, 0\]\)\. Try seeds=\(0, 1\)"),
     ([{}], {"seeds": (0, -1)}, "seed must be a whole number of at least 0"),
+    ([{}], {"seeds": (0, 2**32)}, r"seed must be below 2\*\*32"),
+    ([{}], {"fresh": "no"}, r"fresh must be True or False, .* \(got 'no' and None\)"),
+    ([{}], {"say": 3}, "say a function or None"),
+    ([{}], {"profile": ["ci"]}, r"profile must be a profile, or its name \(got \['ci'\]\)"),
     ([{}], {"profile": "t4"}, r"must train a small policy.*Try profile='ci'"),
     ([{}], {"profile": "gpu"}, "must be one of ci, cpu, t4, a100"),
 ]

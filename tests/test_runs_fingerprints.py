@@ -1,6 +1,8 @@
 """Equal runs have equal fingerprints, also in another process; every difference is named."""
 
+import decimal
 import functools
+import re
 import shutil
 import subprocess
 import sys
@@ -154,6 +156,43 @@ def test_what_a_reward_reads_from_its_module_counts(name, monkeypatch):
     before = fingerprints._code(weighted)
     monkeypatch.setitem(globals(), name, 3.0 if name == "WEIGHT" else lambda value: value)
     assert fingerprints._code(weighted) != before
+
+
+AROUND = {  # what stands in a notebook around a reward: before an edit → after it
+    "P = re.compile('a')": "P = re.compile('b')",
+    "P = re.compile('b')": "P = re.compile('b', re.I)",
+    "P = {'a': re.compile('a')}": "P = {'a': re.compile('b')}",
+    "P = range(3)": "P = range(4)",
+    "P = decimal.Decimal('0.1')": "P = decimal.Decimal('0.2')",
+    "P = functools.lru_cache(lambda text: 1)": "P = functools.lru_cache(lambda text: 2)",
+    "class P:\n weight = 1": "class P:\n weight = 2",
+    "class P:\n def score(self): return 1": "class P:\n def score(self): return 2",
+    "class P:\n @staticmethod\n def score(): return 1": "class P:\n @staticmethod\n def score(): return 2",
+    "class P:\n score = property(lambda self: 1)": "class P:\n score = property(lambda self: 2)",
+    "class A:\n n = 1\nclass P(A):\n def score(self): return P": "class A:\n n = 2\nclass P(A):\n def score(self): return P",
+}
+USES = [
+    "def reward(completions, **columns): return P",
+    "def reward(completions, by=P, **columns): return by",
+    "def inner(): return P\ndef reward(completions, **columns): return inner()",
+    "def around(P):\n return lambda completions, **columns: P\nreward = around(P)",
+    "class R:\n def other(self): return P\n def __call__(self, completions, **columns): return self.other()\n"
+    "reward = R()",
+    "class R:\n def other(self): return P\n def score(self, completions, **columns): return self.other()\n"
+    "reward = R().score",
+]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("around", AROUND)
+def test_an_edit_in_its_notebook_makes_another_reward(around, use):
+    def code_of(cell):
+        space = {"__name__": "notebook", "re": re, "decimal": decimal, "functools": functools}
+        exec(f"{cell}\n{use}", space)
+        return fingerprints.code_of(space["reward"])
+
+    assert code_of(around) != code_of(AROUND[around])
+    assert code_of(around) == code_of(f"# in words\n\n{around}")
 
 
 def test_what_a_reward_closes_over_counts():

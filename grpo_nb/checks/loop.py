@@ -15,7 +15,7 @@ import io
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from grpo_nb.checks.exercises import exercise, judge
+from grpo_nb.checks.exercises import exercise, judge, plain
 from grpo_nb.checks.group_scores import check_advantages
 
 MAX_NORM = 1.0  # TRL's max_grad_norm
@@ -273,7 +273,7 @@ def check_step(your_step):
 
 
 def _with_flow(function: Callable, logits, ids, width: int) -> dict:
-    value = function(logits.requires_grad_(), ids, width)
+    value = function(logits.requires_grad_().clone(), ids, width)  # as a model gives them: no leaf
     return {"logps": value, "carries the gradient": getattr(value, "requires_grad", False)}
 
 
@@ -281,7 +281,7 @@ def _with_gradient(function: Callable, logps, old_logps, advantages, mask) -> di
     """The loss and what it sends back to each token; None where nothing can be sent back."""
     import torch
 
-    value, gradient = function(logps.requires_grad_(), old_logps, advantages, mask), None
+    value, gradient = function(logps.requires_grad_().clone(), old_logps, advantages, mask), None
     if isinstance(value, torch.Tensor) and value.requires_grad:
         (gradient,) = torch.autograd.grad(value.sum(), logps)
     return {"loss": value, "gradient": gradient}
@@ -321,7 +321,7 @@ def filled(**yours: Callable) -> SimpleNamespace:
     if unknown := sorted(yours.keys() - CHECKS.keys()):
         raise TypeError(f"a part must be one of {', '.join(CHECKS)} (got {', '.join(unknown)}). Rename it.")
     with contextlib.redirect_stdout(io.StringIO()):  # each verdict was read below its own blank
-        passed = [name for name, (check, _) in CHECKS.items() if name in yours and check(yours[name])]
+        passed = [name for name, (check, _) in CHECKS.items() if name in yours and _passes(check, yours[name])]
     others = [name for name in CHECKS if name not in passed]
     said = [("yours", passed), ("ours, while yours is open or wrong", others)]
     print(" · ".join(f"{who}: {', '.join(names)}" for who, names in said if names))
@@ -330,14 +330,22 @@ def filled(**yours: Callable) -> SimpleNamespace:
     )
 
 
+def _passes(check: Callable, yours: object) -> bool:
+    """Whether a check passes; a part that raises is wrong, as its own cell has shown."""
+    try:
+        return bool(check(yours))
+    except Exception:
+        return False
+
+
 def _tensors(function: Callable) -> Callable:
-    """A part whose lists and arrays, which pass their check, are tensors in the loop."""
+    """A part whose lists and arrays, which pass their check, are tensors in the loop, and whose arguments stay."""
 
     import torch
 
     @functools.wraps(function)
     def part(*given):
-        value = function(*given)
-        return value if value is None else torch.as_tensor(value)
+        value = function(*(item.clone() if isinstance(item, torch.Tensor) else item for item in given))
+        return value if value is None or isinstance(value, torch.Tensor) else torch.as_tensor(plain(value))
 
     return part

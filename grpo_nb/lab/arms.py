@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from grpo_nb import profiles, rewards, train
 from grpo_nb.batchflow import limits
 from grpo_nb.preflight import keys
+from grpo_nb.rewards import contract
 from grpo_nb.runs import fingerprints
 
 OWN = ("rewards", "loss", "num_train", "lora", "kernels", "dtype")  # keys of an arm that are none of GRPOConfig
@@ -21,8 +23,9 @@ ELSEWHERE = {  # what the bench itself decides: key → where
     "output_dir": "GRPO_NB_OUTPUTS",
     "eval_strategy": "nowhere: held-out problems are asked at the end",
 }
+OF_NO_EFFECT = tuple(start for start in fingerprints.OF_NO_EFFECT if start != "save_")  # each step goes into the curve
 # What a policy's answers depend on, besides its settings; see `fingerprints.sources`.
-SOURCES = "advantages losses kernels rewards data models templates evaluate train".split()
+SOURCES = "advantages losses kernels rewards data models templates guards train evaluate lab".split()
 
 
 @dataclasses.dataclass
@@ -63,13 +66,18 @@ class Arm:
         start = train.warm_start_path(self.start, train.trace_rows(self.start)).name
         return _digest([self.asked(seed), fingerprints.versions(), fingerprints.sources(*SOURCES), code, start])
 
-    def check(self, tokenizer=None) -> None:
+    def check(self, policy=None, tokenizer=None) -> None:
         """Refuse a run that cannot be meant.
 
+        Args:
+            policy, tokenizer: where there are some already; with them the trainer is assembled, and does not train.
         Raises: ValueError, which names the arm.
         """
         try:
-            train.check_grpo(self.rows, self.rewards, self.profile, loss=self.loss, tokenizer=tokenizer)
+            if policy is None:
+                train.check_grpo(self.rows, self.rewards, self.profile, loss=self.loss)
+            else:
+                train.grpo_trainer(policy, tokenizer, self.rows, self.rewards, self.profile, loss=self.loss)
         except ValueError as error:
             raise ValueError(f"arm {self.label}: {error}") from error
 
@@ -91,10 +99,9 @@ def read(given: Mapping, everywhere: Mapping, start: SimpleNamespace, rows: Sequ
         )
     name, given = label(given), {**everywhere, **given}
     for key in given:
-        if key in ELSEWHERE:
-            raise ValueError(
-                f"an arm must leave out {key} (got {given[key]!r:.40}). It is set elsewhere: {ELSEWHERE[key]}."
-            )
+        if key in ELSEWHERE or key.startswith(OF_NO_EFFECT):
+            where = ELSEWHERE.get(key, "nowhere: it changes nothing that is learned, and the bench shows every step")
+            raise ValueError(f"an arm must leave out {key} (got {_word(given[key])}). It is set elsewhere: {where}.")
     own = {key: given[key] for key in OWN if key in given}
     profile = copy.deepcopy(start)
     profile.grpo.update({key: value for key, value in given.items() if key not in OWN})
@@ -107,7 +114,7 @@ def read(given: Mapping, everywhere: Mapping, start: SimpleNamespace, rows: Sequ
     limits.check_whole(num_train=(many := own.get("num_train", len(rows))))
     if many > len(rows):
         raise ValueError(f"num_train must be at most the {len(rows)} rows of the task (got {many}). Try {len(rows)}.")
-    if (dtype := own.get("dtype", "float32")) not in DTYPES:
+    if not isinstance(dtype := own.get("dtype", "float32"), str) or dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)} (got {dtype!r:.40}). Try 'bfloat16'.")
     if (dtype != "float32" or profile.grpo.get("bf16")) and "kernels" not in own and any(profile.kernels.values()):
         profile.kernels.update(linear_head=False, shared_prefix=False)  # these are held to the rounding of float32
@@ -137,12 +144,19 @@ def label(given: Mapping) -> str:
 
 def _word(value) -> str:
     if isinstance(value, Mapping):
-        return "(" + label(value) + ")"
+        return "(" + (", ".join(f"{key}={_short(item)}" for key, item in value.items()) or "the profile") + ")"
     if isinstance(value, (list, tuple)):
-        return "+".join(map(_word, value))
+        return "+".join(map(_short, value))
+    return _short(value)
+
+
+def _short(value) -> str:
+    """One value in a few letters, whatever it is: a function by its name, which tells no address."""
     if isinstance(value, float):
         return f"{value:g}"
-    return getattr(value, "__name__", None) or str(value)[:40]
+    if callable(value):
+        return contract.name_of(value)
+    return value[:40] if isinstance(value, str) else reprlib.repr(value)[:40]
 
 
 def _settings(grpo: Mapping) -> dict:
@@ -171,9 +185,12 @@ def _digest(plain: Sequence) -> str:
 def profile_of(given: str | SimpleNamespace | None) -> SimpleNamespace:
     """A private copy of the profile of an experiment; None: ci, whatever the notebooks run in.
 
-    Raises: ValueError for a policy that Unsloth loads: a card has room for one, and arms need a fresh one each.
+    Raises: ValueError for what is no profile, and for a policy that Unsloth loads: a card has room for one, and arms
+        need a fresh one each.
     """
     profile = profiles.current(given or "ci") if given is None or isinstance(given, str) else copy.deepcopy(given)
+    if not vars(profiles.current("ci")).keys() <= getattr(profile, "__dict__", {}).keys():
+        raise ValueError(f"profile must be a profile, or its name (got {given!r:.80}). Try profile='ci'.")
     if profile.policy["backend"] == "unsloth":
         raise ValueError(
             f"an experiment must train a small policy, a fresh copy for each arm (got the profile {profile.name}, "

@@ -67,6 +67,8 @@ def sentence(name: str, other: str, difference: Difference) -> str:
     start = f"{name} against {other}: {points} of sampled accuracy on the same {difference.prompts} held-out prompts"
     if difference.seeds < 2:
         return f"{start}, with one seed. No verdict: one seed says nothing about others. Try seeds=(0, 1, 2)."
+    if difference.prompts < 2:
+        return f"{start}. No verdict: one prompt says nothing about others. Raise num_held_out."
     low, high, seeds = 100 * difference.low, 100 * difference.high, difference.seeds
     interval = f"95 % interval {low:+.1f} … {high:+.1f}, paired over {seeds} seeds"
     if not difference.is_noise:

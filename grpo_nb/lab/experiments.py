@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
-from grpo_nb import data, plots, train
+from grpo_nb import data, models, plots, train
 from grpo_nb.batchflow import limits
 from grpo_nb.lab import arms, records, results, training
 
@@ -38,12 +38,18 @@ def experiment(
     >>> result = experiment({"num_generations": 2}, {"num_generations": 16}, seeds=(0, 1, 2))  # doctest: +SKIP
     """
     start, seeds = arms.profile_of(profile), _checked(seeds)
+    if not isinstance(fresh, bool) or not (say is None or callable(say)):
+        raise ValueError(
+            f"fresh must be True or False, and say a function or None (got {fresh!r:.40} and {say!r:.40}). Leave both "
+            "out."
+        )
     rows, held_out = (
         data.grpo_rows(part, system_prompt=start.task["system_prompt"]) for part in data.load_task(start.task)
     )
-    chosen, notes = _distinct([arms.read(given, everywhere, start, rows) for given in differences], seeds)
-    for arm in chosen:
+    read = [arms.read(given, everywhere, start, rows) for given in differences]
+    for arm in read:
         arm.check()
+    chosen, notes = _distinct(read, seeds)
     load, line = functools.cache(lambda: _started(start, chosen)), Line(say)
     found: list[list[training.Measured]] = [[] for _ in chosen]
     for seed in seeds:
@@ -61,11 +67,13 @@ def experiment(
 
 
 def _started(start: SimpleNamespace, chosen: Sequence[arms.Arm]):
-    """The warm start, once every arm has been looked at with its tokenizer."""
-    policy, tokenizer = train.warm_start(start)
+    """The warm start, once a trainer of every arm has been assembled around a policy like it."""
+    rows = train.trace_rows(start)
+    path = train.warm_start_path(start, rows)
+    alike = models.load_policy(start, path=path) if path.exists() else models.load_policy(start, rows)
     for arm in chosen:
-        arm.check(tokenizer)
-    return policy, tokenizer
+        arm.check(*alike)
+    return train.warm_start(start)
 
 
 def _checked(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -73,9 +81,11 @@ def _checked(seeds: Sequence[int]) -> tuple[int, ...]:
         raise ValueError(f"seeds must be a list of whole numbers (got {seeds!r:.40}). Try seeds=(0, 1).")
     for seed in seeds:
         limits.check_whole(seed=seed, least=0)
+        if seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32, or numpy takes none (got {seed}). Try seed = 0.")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must differ (got {list(seeds)}). Try seeds={tuple(range(len(seeds)))}.")
-    return tuple(seeds)
+    return tuple(map(int, seeds))  # numpy's would name another run
 
 
 def _distinct(given: Sequence[arms.Arm], seeds: Sequence[int]) -> tuple[list[arms.Arm], list[str]]:

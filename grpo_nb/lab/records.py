@@ -32,7 +32,10 @@ def find(asked: str) -> training.Measured | None:
     Raises: ValueError if the record cannot be read.
     """
     there = path()
-    return None if there is None else _read(there, there.stat().st_mtime_ns).get(asked)
+    found = None if there is None else _read(there, there.stat().st_mtime_ns).get(asked)
+    if found is not None and not found.is_whole:
+        raise ValueError(_damaged(there, f"an arm, {asked}, of which something is missing or no number"))
+    return found
 
 
 @functools.lru_cache(maxsize=2)
@@ -54,11 +57,13 @@ def read(there: Path) -> dict[str, training.Measured]:
             for batch in record["batches"]
             for asked, arm in batch["arms"].items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{there.name} must be a record of arms (got {type(error).__name__}: {error}). Restore the file, or move "
-            "it away: arms are then trained."
-        ) from error
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(_damaged(there, f"{type(error).__name__}: {error}")) from error
+
+
+def _damaged(there: Path, got: str) -> str:
+    advice = "Restore the file, or move it away: arms are then trained."
+    return f"{there.name} must be a record of arms (got {got}). {advice}"
 
 
 def add(there: Path, label: str, asked: str, found: training.Measured) -> None:

@@ -62,6 +62,24 @@ class Measured:
     versions: dict
     machine: dict
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is there that a result shows; what is read from a file may have been edited or cut."""
+        try:
+            shares = [self.shares[key] for key in ("sampled", "greedy", "format")]
+            logged = [value for row in self.rows for value in row.values() if not isinstance(value, (str, type(None)))]
+            steps = [row["step"] for row in self.rows if "reward" in row]
+            numbers = [self.other["training rows"], self.other["kl"], self.tokens, self.seconds, *sum(shares, [])]
+            words = [self.date, self.stopped, self.versions["torch"], self.versions["trl"], self.machine["processor"]]
+        except (KeyError, TypeError, AttributeError):
+            return False
+        return (
+            all(isinstance(number, (int, float)) for number in [*numbers, *logged, *steps])
+            and all(isinstance(word, str) for word in words)
+            and len(shares[0]) == len(shares[1]) == len(shares[2]) > 0
+            and all(0 <= share <= 1 for share in sum(shares, []))
+        )
+
 
 class Progress(callbacks.Callback):
     """Says how far a run is, and counts the processor time of its steps."""
@@ -128,9 +146,10 @@ def finished(arm: arms.Arm, seed: int) -> Measured | None:
     folder = tracking.outputs_dir() / arm.profile.name / f"lab-{arm.key(seed)}"
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf8"))
-        return Measured(source="cached", rows=tracking.read_jsonl(folder / "metrics.jsonl"), **summary)
-    except (OSError, ValueError, TypeError):  # none, torn, or of another version: it is trained again
+        found = Measured(source="cached", rows=tracking.read_jsonl(folder / "metrics.jsonl"), **summary)
+    except (OSError, ValueError, TypeError, RecursionError):  # none, torn, or of another version: it is trained again
         return None
+    return found if found.is_whole else None
 
 
 def measure(policy, tokenizer, arm: arms.Arm, held_out: Sequence[dict]) -> dict:

@@ -3,11 +3,14 @@
 A checkpoint keeps the fingerprint of its run. A run with another one would not go on with that run's curve.
 """
 
+import decimal
+import fractions
 import functools
 import hashlib
 import inspect
 import json
 import platform
+import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +22,12 @@ from grpo_nb.rewards import contract
 STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "vllm")
 OF_A_PLACE = ("base_model_name_or_path", "revision", "inference_mode")  # keys of an adapter: where its base lies
 DIGESTED = ("code of reward", "code of loss")  # sections of hashes, which say nothing to a reader
+CACHED = type(functools.lru_cache(len))
+PLAIN = (
+    int, float, str, bytes, tuple, list, dict, set, frozenset, type(None), functools.partial, re.Pattern, range,
+    decimal.Decimal, fractions.Fraction,
+)  # fmt: skip
+OF_A_CLASS = ("__module__", "__doc__", "__dict__", "__weakref__", "__qualname__", "__firstlineno__")  # of no effect
 # Settings that change what is written and where, not what is learned.
 OF_NO_EFFECT = (
     "save_", "log", "push_", "hub_", "report_to", "output_dir", "run_name", "disable_tqdm", "project", "trackio",
@@ -147,8 +156,9 @@ def _code(thing, seen: tuple = ()) -> str:
     """What a callable does, as text: byte code, names and constants, and all that it brings along.
 
     Followed are partial arguments, bound objects and their attributes, defaults, closures (and so what a decorator
-    wraps), the plain globals that it reads, and the functions of its own module.
+    wraps), the plain globals that it reads, patterns among them, and the functions and classes of its own module.
     """
+    thing = thing.__wrapped__ if isinstance(thing, CACHED) else thing
     holder = getattr(thing, "__self__", thing)
     if any(known is holder for known in seen):
         return _name(thing)  # followed already: a recursive function, an object that holds its own method
@@ -156,12 +166,13 @@ def _code(thing, seen: tuple = ()) -> str:
     if isinstance(thing, functools.partial):
         return repr([_code(thing.func, seen), [_value(a, seen) for a in thing.args], _value(thing.keywords, seen)])
     if inspect.ismethod(thing):
-        return repr([_code(thing.__func__, seen), _value(getattr(thing.__self__, "__dict__", {}), seen)])
+        bound = getattr(thing.__self__, "__dict__", {})
+        return repr([_code(thing.__func__, seen), _class(type(thing.__self__), seen), _value(bound, seen)])
     if not inspect.isfunction(thing):
         call = inspect.getattr_static(type(thing), "__call__", None)
         if not inspect.isfunction(call):
             return _name(thing)
-        return repr([_code(call, seen), _value(getattr(thing, "__dict__", {}), seen)])
+        return repr([_class(type(thing), seen), _value(getattr(thing, "__dict__", {}), seen)])
     around = {name: thing.__globals__[name] for name in _names(thing.__code__) if name in thing.__globals__}
     ours = {name: value for name, value in around.items() if _is_ours(value, thing.__module__)}
     inner = inspect.getclosurevars(thing).nonlocals
@@ -170,10 +181,27 @@ def _code(thing, seen: tuple = ()) -> str:
 
 
 def _is_ours(value, module: str) -> bool:
-    """Whether a global is a plain value, or a function of the same module; of others the version counts."""
-    if inspect.isfunction(value):
+    """Whether a global is plain, or a function or class of the same module; of others the version counts."""
+    if inspect.isfunction(value) or inspect.isclass(value) or isinstance(value, CACHED):
         return value.__module__ == module
-    return isinstance(value, (int, float, str, bytes, tuple, list, dict, set, frozenset, type(None), functools.partial))
+    return isinstance(value, PLAIN)
+
+
+def _class(given: type, seen: tuple) -> str:
+    """What a class and those that it comes from in its own module do: their functions and plain attributes."""
+    if any(known is given for known in seen):
+        return given.__name__
+    found = []
+    for kind in (kind for kind in given.__mro__ if kind.__module__ == given.__module__ != "builtins"):
+        members = {name: _unbound(member) for name, member in vars(kind).items() if name not in OF_A_CLASS}
+        ours = {name: member for name, member in members.items() if _is_ours(member, kind.__module__)}
+        found.append([kind.__name__, _value(ours, (*seen, given))])
+    return repr(found)
+
+
+def _unbound(member):
+    """The function of a class method, a static one or a property."""
+    return getattr(member, "__func__", None) or getattr(member, "fget", None) or member
 
 
 def _value(value, seen: tuple):
@@ -181,8 +209,14 @@ def _value(value, seen: tuple):
 
     An object counts by its type only: a model or a client that a reward holds may be large, or hold itself.
     """
-    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial):
+    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, (functools.partial, CACHED)):
         return _code(value, seen)
+    if inspect.isclass(value) and seen and value.__module__ == getattr(seen[-1], "__module__", None):
+        return _class(value, seen)
+    if isinstance(value, re.Pattern):
+        return [repr(value.pattern), value.flags]
+    if isinstance(value, (range, decimal.Decimal, fractions.Fraction)):
+        return repr(value)
     if isinstance(value, dict):
         return sorted((repr(key), _value(item, seen)) for key, item in value.items())
     if isinstance(value, (list, tuple)):
