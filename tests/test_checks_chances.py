@@ -15,7 +15,14 @@ def counted(p, wanted):
 
 
 def by_logarithm(p, wanted):
-    return 1 if p == 1 else max(1, math.ceil(round(math.log(1 - wanted) / math.log(1 - p), 9)))
+    return 1 if p == 1 else math.ceil(math.log(1 - wanted) / math.log(1 - p))
+
+
+def until_few_miss(p, wanted):
+    tries, all_wrong = 0, 1.0
+    while all_wrong > 1 - wanted:
+        tries, all_wrong = tries + 1, all_wrong * (1 - p)
+    return tries
 
 
 def spread(before, after):
@@ -36,7 +43,7 @@ def signal(p, G):
 ANSWERS = [
     Answers(
         check="check_tries",
-        right=[counted, by_logarithm, lambda p, wanted: float(counted(p, wanted))],
+        right=[counted, by_logarithm, until_few_miss, lambda p, wanted: float(counted(p, wanted))],
         wrong={
             "wanted / p": (lambda p, wanted: math.ceil(wanted / p), "adds the chances up"),
             "1 / p": (lambda p, wanted: math.ceil(1 / p), "on average"),

@@ -89,6 +89,12 @@ ANSWERS = [
                 ),
                 "leaves the prompt out",
             ),
+            "T places": (
+                lambda free, layers, hidden, words, prompt, tokens: (
+                    free * 2**30 // (layers * (prompt + tokens) * hidden * 2 + 3 * tokens * words * 4)
+                ),
+                "the one before the first scores it",
+            ),
             "GB": (lambda free, *sizes: int(free * 1e9 / one_row(*sizes)), "takes GB for GiB"),
             "up": (lambda *given: largest(*given) + 1, "rounds up"),
             "a share": (lambda free, *sizes: free * 2**30 / one_row(*sizes), "must give 10 (yours: 10"),

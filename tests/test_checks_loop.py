@@ -79,6 +79,13 @@ def late(loss, optimizer, parameters):
     optimizer.step()
 
 
+def past_the_optimizer(loss, optimizer, parameters):
+    gradients = torch.autograd.grad(loss, parameters)
+    size = math.sqrt(sum(float(gradient**2) for gradient in gradients))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.data -= gradient / max(1.0, size)
+
+
 ANSWERS = [
     Answers(
         check="check_mask",
@@ -103,6 +110,7 @@ ANSWERS = [
                 rows(lambda row, eos: [int(eos in row and t < length(row, eos)) for t in range(len(row))]),
                 "gives nothing to a completion that never ends",
             ),
+            "always 9": (lambda ids, eos: loop.mask(ids, 9), "another end token"),
             "lengths": (lambda ids, eos: [length(row, eos) for row in ids.tolist()], "of shape [2, 4]"),
         },
         almost=(
@@ -185,6 +193,7 @@ ANSWERS = [
                 "each number of the gradient by itself",
             ),
             "too late": (late, "behind backward()"),
+            "by itself": (past_the_optimizer, "past the optimizer and its learning rate"),
             "uphill": (lambda loss, *given: step(-loss, *given), "goes uphill"),
             "only backward": (lambda loss, optimizer, parameters: loss.backward(), "or never steps"),
         },
@@ -246,6 +255,7 @@ def loss_in_place(logps, old_logps, advantages, mask):
         ("mask", lambda ids, eos: (row.tolist() for row in loop.mask(ids, eos)), (torch.tensor([[4, 9, 0]]), 9)),
         ("mask", lambda ids, eos: map(list, loop.mask(ids, eos).tolist()), (torch.tensor([[4, 9, 0]]), 9)),
         ("mask", masked_in_place, (torch.tensor([[4, 9, 0], [9, 0, 0]]), 9)),
+        ("mask", lambda ids, eos: loop.mask(ids, eos).bool(), (torch.tensor([[4, 9, 0]]), 9)),
         ("advantages", lambda *given: iter(loop.advantages(*given)), (torch.tensor([0.0, 2, 1, 1]), 2)),
         ("advantages", rated_in_place, (torch.tensor([0.0, 2, 1, 1]), 2)),
         ("logps", logps_in_place, (torch.randn(2, 4, 5), torch.randint(5, (2, 4)), 2)),

@@ -31,6 +31,9 @@ def sentence(capsys, measured, typed=None, options=None, **compared):
         ("~ 1,500 ", 1234.56, "you said 1,500, it is 1,235."),
         ("1/3", 0.25, "you said 0.333333, it is 0.25."),
         ("0,5 %", torch.tensor(0.5), "you said 0.5, and it is 0.5."),
+        ("0,500", 0.5, "you said 0.5, and it is 0.5."),
+        ("–2", -2, "you said -2, and it is -2."),
+        ("-0", -0.0, "you said 0, and it is 0."),
         ("-2", np.float32(-2.5), "you said -2, it is -2.5."),
         ("0", 4e-9, "you said 0, it is 4e-09."),
         ("1e3", math.inf, "you said 1,000, it is inf."),
@@ -47,6 +50,9 @@ def test_a_number_is_compared(typed, measured, said, capsys):
 def test_a_guess_within_reach_is_right(capsys):
     assert sentence(capsys, 25.4, "24", within=2) == "you said 24, and it is 25.4."
     assert sentence(capsys, 25.4, "20", within=2) == "you said 20, it is 25.4."
+    assert sentence(capsys, 0.4, "0.3", within=0.1) == "you said 0.3, and it is 0.4.", (
+        "0.4 − 0.3 is above 0.1 in floats"
+    )
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,27 @@ def test_work_is_not_written_over(checkout, capsys):
     assert "must not be there yet" in capsys.readouterr().err and list((checkout / "working").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["notebooks/mine", "notebooks/../notebooks/img/mine", "link", "file/mine", "n" * 300])
+def test_a_place_that_cannot_hold_a_copy_is_refused_in_words(checkout, capsys, monkeypatch, name):
+    (checkout / "link").symlink_to(checkout / "nowhere")
+    (checkout / "file").touch()
+    own = publish.working
+    monkeypatch.setattr(publish, "working", lambda folder: own(folder, checkout / "notebooks"))
+    before = sorted(checkout.rglob("*"))
+    with pytest.raises(SystemExit, match="2"):
+        publish.main(["working", str(checkout / name)])
+    assert "error: " in capsys.readouterr().err and sorted(checkout.rglob("*")) == before
+
+
+def test_links_out_of_a_copy_survive_any_name_of_a_folder(tmp_path):
+    notebooks, copies = tmp_path / "my (own) course, 50 %" / "notebooks", tmp_path / "a b" / "copy"
+    notebooks.mkdir(parents=True)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("[Docs](../docs/x.md)")]), notebooks / "01_x.ipynb")
+    publish.working(copies, notebooks)
+    (cell,) = nbformat.read(copies / "01_x.ipynb", as_version=4).cells
+    assert cell.source == "[Docs](../../my%20%28own%29%20course%2C%2050%20%25/docs/x.md)"
+
+
 def test_a_title_without_a_question_is_refused(checkout):
     nbformat.write(titled("8", title="# Losses"), checkout / "notebooks" / "08_l.ipynb")
     with pytest.raises(ValueError, match="must read '# 04 · Rewards: who says …[?]' .got none in 08_l.ipynb"):

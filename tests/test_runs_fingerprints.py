@@ -169,7 +169,7 @@ AROUND = {  # what stands in a notebook around a reward: before an edit → afte
     "class P:\n def score(self): return 1": "class P:\n def score(self): return 2",
     "class P:\n @staticmethod\n def score(): return 1": "class P:\n @staticmethod\n def score(): return 2",
     "class P:\n score = property(lambda self: 1)": "class P:\n score = property(lambda self: 2)",
-    "class A:\n n = 1\nclass P(A):\n def score(self): return P": "class A:\n n = 2\nclass P(A):\n def score(self): return P",
+    "class A:\n n = 1\nclass P(A):\n def me(self): return P": "class A:\n n = 2\nclass P(A):\n def me(self): return P",
 }
 USES = [
     "def reward(completions, **columns): return P",

@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+import urllib.parse
 from pathlib import Path
 
 from grpo_nb import models, profiles
@@ -193,11 +194,15 @@ def refresh(names: list[str] | None = None, notebooks: Path = ROOT / "notebooks"
 def working(folder: Path, notebooks: Path = ROOT / "notebooks") -> Path:
     """Copy the notebooks without outputs, to be worked in: what a class opens. Ids, folds, pictures and runs stay.
 
-    Raises: ValueError if the folder is there already.
+    Raises: ValueError if the folder is there already, or would lie among the notebooks; OSError if it cannot be made.
     """
     import nbformat
 
-    if folder.exists():
+    if notebooks.resolve() in folder.resolve().parents:
+        raise ValueError(
+            f"the folder must lie outside {notebooks.name}, which is copied (got {folder}). Try build/working."
+        )
+    if os.path.lexists(folder):  # a link that leads nowhere, too
         raise ValueError(
             f"the folder must not be there yet, for it may hold somebody's work (got {folder}). "
             "Move it away, or name another: python -m tools.publish working FOLDER."
@@ -230,12 +235,12 @@ def _lead_back(copies: Path, notebooks: Path) -> None:
     """Let links out of the notebooks' folder, such as ../docs/errata.md, lead there from the copies too."""
     import nbformat
 
-    prefix = Path(os.path.relpath(notebooks.parent, copies)).as_posix() + "/"
+    prefix = urllib.parse.quote(Path(os.path.relpath(notebooks.parent.resolve(), copies.resolve())).as_posix() + "/")
     for path in copies.glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
-                cell["source"] = OUTWARD.sub(prefix, cell["source"])
+                cell["source"] = OUTWARD.sub(lambda _: prefix, cell["source"])
         _write_notebook(path, notebook)
 
 
@@ -261,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     if given.command == "working":
         try:
             print(f"working    {working(given.folder)}")
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             parser.error(str(error))
         return 0
     failed = given.command == "notebooks" and refresh(given.names)

@@ -22,7 +22,7 @@ def check_tries(your_tries):
         ("a hard problem", (0.1, 0.5)),
         ("a hard problem, nearly certain", (0.1, 0.99)),
         ("one is enough", (0.5, 0.5)),
-        ("an easy one", (0.9, 0.9999)),
+        ("an easy one", (0.9, 0.9995)),  # no tie: log 10⁻⁴ / log 0.1 is above 4 in floats
         ("certain", (1.0, 0.99)),
     ]
 

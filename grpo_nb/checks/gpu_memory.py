@@ -105,6 +105,9 @@ def check_largest_batch(your_largest_b):
         "leaves out the activations": down(largest(seen=lambda prompt, tokens: 0)),
         "leaves the prompt out of the activations": down(largest(seen=lambda prompt, tokens: tokens)),
         "scores the prompt's tokens, too": down(largest(scored=lambda prompt, tokens: prompt + tokens + 1)),
+        "keeps logits at the completion's places only: the one before the first scores it": down(
+            largest(scored=lambda prompt, tokens: tokens)
+        ),
         "takes GB for GiB": down(largest(unit=GB)),
         "rounds up: the last one does not fit": lambda *given: int(largest()(*given)) + 1,
         "rounds to the nearest": lambda *given: round(largest()(*given)),

@@ -80,7 +80,7 @@ def step(loss, optimizer, parameters: list) -> None:
 
 # Their checks.
 def ends() -> list[tuple]:
-    """Cases of completions, in which 9 ends a completion and 0 is padding."""
+    """Cases of completions, in which 9, or 2, ends a completion and 0 is padding."""
     import torch
 
     return [
@@ -88,6 +88,7 @@ def ends() -> list[tuple]:
         ("ends at the last place, or at the first", (torch.tensor([[4, 5, 9], [9, 0, 0]]), 9)),
         ("goes on behind its end", (torch.tensor([[4, 9, 5, 6]]), 9)),
         ("padded with the end token", (torch.tensor([[4, 9, 9, 9], [4, 5, 6, 9]]), 9)),
+        ("another end token", (torch.tensor([[4, 2, 9, 0], [9, 6, 2, 0]]), 2)),
     ]
 
 
@@ -256,6 +257,13 @@ def check_step(your_step):
 
         return wrong
 
+    def by_itself(loss, optimizer, parameters):
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+        for parameter in parameters:
+            parameter.data -= parameter.grad
+
     def emptied_late(loss, optimizer, parameters):
         loss.backward()
         optimizer.zero_grad()
@@ -266,6 +274,7 @@ def check_step(your_step):
         "does not cut the gradient, or cuts it before backward() has made it": without("clip"),
         "cuts each number of the gradient by itself": without(clip=torch.nn.utils.clip_grad_value_),
         "empties the gradients behind backward(), or never steps": emptied_late,
+        "moves the parameters by itself, past the optimizer and its learning rate": by_itself,
         "goes uphill": lambda loss, *given: step(-loss, *given),
         "neither empties nor cuts": without("zero", "clip"),
     }
@@ -288,11 +297,11 @@ def _with_gradient(function: Callable, logps, old_logps, advantages, mask) -> di
 
 
 def _descended(function: Callable, start: list[float], slopes: list[list[float]]) -> list[float]:
-    """Where parameters end that go down one slope after another, at a learning rate of 1."""
+    """Where parameters end that go down one slope after another, at a learning rate of ½."""
     import torch
 
     parameters = [torch.nn.Parameter(torch.tensor(value)) for value in start]
-    optimizer = torch.optim.SGD(parameters, lr=1.0)
+    optimizer = torch.optim.SGD(parameters, lr=0.5)
     for slope in slopes:
         function(sum(p * s for p, s in zip(parameters, slope, strict=True)), optimizer, parameters)
     return [parameter.item() for parameter in parameters]
@@ -346,6 +355,7 @@ def _tensors(function: Callable) -> Callable:
     @functools.wraps(function)
     def part(*given):
         value = function(*(item.clone() if isinstance(item, torch.Tensor) else item for item in given))
-        return value if value is None or isinstance(value, torch.Tensor) else torch.as_tensor(plain(value))
+        value = value if value is None or isinstance(value, torch.Tensor) else torch.as_tensor(plain(value))
+        return value.long() if getattr(value, "dtype", None) is torch.bool else value  # 1 − mask, for one
 
     return part

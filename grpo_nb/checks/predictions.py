@@ -9,7 +9,7 @@ from grpo_nb.checks.exercises import plain
 
 NONE = "—"  # nothing picked yet
 NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,15})?|\.\d{1,15})(e[+-]?\d{1,2})?", re.IGNORECASE)
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3}){1,4}(\.\d{0,15})?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3}){1,4}(\.\d{0,15})?")  # 0,500 is a half
 
 
 def predict(question: str, options: list | tuple | None = None) -> "Prediction":
@@ -83,7 +83,9 @@ class Prediction:
         else:
             number, reach = _number("measured", measured), None if within is None else _number("within", within)
             said, told = (None, _shown(number)) if guess is None else (_shown(guess, 6), _shown(number, _digits(guess)))
-            is_right = said == told or (guess is not None and reach is not None and abs(guess - number) <= reach)
+            is_right = said == told or (
+                guess is not None and reach is not None and abs(guess - number) <= reach * (1 + 1e-9)
+            )
             is_open = guess is None
             before = f"{typed!r:.42} cannot be read as a number; " if is_open and typed else ""
         print(f"{before}it is {told}." if is_open else f"you said {said}, {'and ' * is_right}it is {told}.")
@@ -110,22 +112,23 @@ def _names(options: list | tuple | None) -> dict[str, object] | None:
 def _read(text: str) -> float | None:
     """A typed number, with %, ~, a comma for thousands or decimals, or as a fraction; None for anything else.
 
-    >>> _read("≈ 25.5 %"), _read("1,500"), _read("0,5"), _read("1/4"), _read("−2"), _read("a few"), _read("1/0")
+    >>> _read("≈ 25.5 %"), _read("1,500"), _read("0,500"), _read("1/4"), _read("−2"), _read("a few"), _read("1/0")
     (25.5, 1500.0, 0.5, 0.25, -2.0, None, None)
     """
-    text = text[:60].replace("−", "-").strip("~≈% \t").replace(" ", "")
+    text = text[:60].replace("−", "-").replace("–", "-").strip("~≈% \t").replace(" ", "")
     text = text.replace(",", "" if THOUSANDS.fullmatch(text) else ".")
     parts = text.split("/")
     if len(parts) > 2 or not all(NUMBER.fullmatch(part) for part in parts):
         return None
     first, *divisor = map(float, parts)
-    return first if not divisor else first / divisor[0] if divisor[0] else None
+    number = first if not divisor else first / divisor[0] if divisor[0] else None
+    return None if number is None else number + 0.0  # no −0
 
 
 def _number(name: str, value: object) -> float:
     if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
         raise TypeError(f"{name} must be one number (got {value!r:.80}). For words, give predict(question, options).")
-    return float(value)
+    return float(value) + 0.0  # no −0
 
 
 def _digits(number: float) -> int:
