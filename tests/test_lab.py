@@ -349,6 +349,7 @@ WHOLE = training.Measured(
         {"rows": [{"step": None, "reward": 1.0}]},
         {"rows": [{"step": 1, "reward": [1.0]}]},
         {"tokens": "many"},
+        {"rows": []},
     ],
 )
 def test_a_part_that_is_lost_is_found_where_it_is_read(tmp_path, monkeypatch, part):

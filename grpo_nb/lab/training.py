@@ -76,6 +76,7 @@ class Measured:
         return (
             all(isinstance(number, (int, float)) for number in [*numbers, *logged, *steps])
             and all(isinstance(word, str) for word in words)
+            and bool(self.rows or self.stopped)  # a guard may end the first step
             and len(shares[0]) == len(shares[1]) == len(shares[2]) > 0
             and all(0 <= share <= 1 for share in sum(shares, []))
         )
