@@ -34,6 +34,8 @@ GUIDED: dict[str, tuple[list[dict], dict]] = {
         {},
     ),
     "rewards": ([{}, {"rewards": FORMAT}, {"rewards": [rewards.check_answer]}], {}),
+    "sampling": ([{}, {"top_k": 2}, {"top_p": 0.5}], {}),
+    "steps": ([{"max_steps": steps} for steps in (24, 12, 48)], {}),
     "passes": ([{"num_iterations": n} for n in (1, 2, 4)], {}),
     "clipping": ([{}, {"epsilon": 0.02}], {}),
     "clipping, four passes": ([{"epsilon": 0.2}, {"epsilon": 0.02}], {"num_iterations": 4}),

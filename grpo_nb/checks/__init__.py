@@ -35,6 +35,6 @@ from grpo_nb.checks.linear_heads import check_merged_entropy, check_pulls, check
 from grpo_nb.checks.loop import check_logps, check_loss, check_mask, check_step, filled
 from grpo_nb.checks.losses import check_kl_estimate, check_loss_type, check_push
 from grpo_nb.checks.predictions import predict
-from grpo_nb.checks.runs import check_clip_run, check_group_run, check_loss_run, check_reward_run, check_temperature_run
+from grpo_nb.checks.runs import check_clip_run, check_loss_run, check_reward_run, check_sampling_run, check_steps_run
 from grpo_nb.checks.texts import check_completion_mask, check_faults, check_template
 from grpo_nb.checks.variants import check_cheapest, check_leave_one_out, check_strict_mask

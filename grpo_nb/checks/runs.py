@@ -9,8 +9,8 @@ SEEDS = (0, 1, 2)
 RUNS = {  # arms of the bench; the first is what the others are compared with
     "clip": [{"num_iterations": 4, "epsilon": epsilon} for epsilon in (0.2, 0.02)],
     "loss": [{"loss_type": loss_type} for loss_type in ("dapo", "grpo", "dr_grpo")],
-    "groups": [{"num_generations": size} for size in (8, 2, 16)],
-    "temperature": [{"temperature": temperature} for temperature in (1.0, 0.5, 1.5)],
+    "steps": [{"max_steps": steps} for steps in (24, 12, 48)],
+    "sampling": [{}, {"top_k": 2}, {"top_p": 0.5}],
     "rewards": [{}, {"rewards": list(rewards.FOUR[:2])}, {"rewards": [rewards.check_answer]}],
 }
 RECORDED = ("the recorded runs", ())
@@ -44,25 +44,25 @@ def check_loss_run(your_verdicts):
 
 
 @exercise
-def check_group_run(your_verdicts):
-    """Whether `your_verdicts` say what was measured of groups of 2 and 16 against 8: better, worse or noise.
+def check_steps_run(your_verdicts):
+    """Whether `your_verdicts` say what was measured of 12 and 48 steps against 24: better, worse or noise.
 
     Args:
-        your_verdicts: f() -> {2: str, 16: str}.
+        your_verdicts: f() -> {12: str, 48: str}.
     See: `lab.experiment`.
     """
-    return _said(your_verdicts, "groups", (2, 16))
+    return _said(your_verdicts, "steps", (12, 48))
 
 
 @exercise
-def check_temperature_run(your_verdicts):
-    """Whether `your_verdicts` say what was measured of temperatures 0.5 and 1.5 against 1: better, worse or noise.
+def check_sampling_run(your_verdicts):
+    """Whether `your_verdicts` say what was measured of a cut sampling against none: better, worse or noise.
 
     Args:
-        your_verdicts: f() -> {0.5: str, 1.5: str}.
+        your_verdicts: f() -> {"top_k": str, "top_p": str}.
     See: `lab.experiment`.
     """
-    return _said(your_verdicts, "temperature", (0.5, 1.5))
+    return _said(your_verdicts, "sampling", ("top_k", "top_p"))
 
 
 @exercise

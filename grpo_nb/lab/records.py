@@ -105,7 +105,7 @@ def _packed(found: training.Measured) -> dict:
         "shares": {key: _digits(shares, found.samples) for key, shares in found.shares.items()},
         "other": {key: _short(value) for key, value in found.other.items()},
         "tokens": found.tokens,
-        "seconds": round(found.seconds, 1),
+        "seconds": found.seconds,
         "stopped": found.stopped,
     }
 

@@ -111,7 +111,7 @@ def trained(
         rows=rows,
         samples=arm.profile.evaluate["num_return_sequences"],
         tokens=max((int(row["num_tokens"]) for row in rows if "num_tokens" in row), default=0),
-        seconds=progress.seconds * trainer.state.global_step / max(1, progress.steps),
+        seconds=round(progress.seconds * trainer.state.global_step / max(1, progress.steps), 1),
         stopped=stopped,
         date=datetime.date.today().isoformat(),
         versions=fingerprints.versions(),

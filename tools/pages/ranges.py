@@ -11,8 +11,8 @@ LEAST = 0.9  # accuracy of the worst seed of an arm that worked
 PAGE = publish.ROOT / "docs" / "ranges.md"
 LARGE = {  # setting → what changes with a large model, and who says so
     "num_generations": "DeepSeekMath samples 64 (arXiv:2402.03300, §4.2), DAPO 16 (arXiv:2503.14476, §4.1). A problem "
-    "that is solved once in fifty tries needs a large group, or it teaches nothing; here most are solved in half of "
-    "the tries.",
+    "that is solved once in fifty tries needs a large group, or it teaches nothing; here three of four tries "
+    "are right at the start.",
     "learning_rate": "1e-6 for all weights (DeepSeekMath, DAPO; TRL's default). The profiles t4 and a100 train an "
     "adapter with 5e-6. An adapter on a tiny policy bears a hundred times that, and with few steps it needs it.",
     "temperature": "1.0 is the rule (DAPO, TRL's default). Colder sampling hides rare answers, so that groups die; "
@@ -63,7 +63,8 @@ where to look, not what to set. [Notebook 10](../notebooks/10_experiments.ipynb)
 def rows(setting: str, profile: lab.results.Outcome) -> list[str]:
     """A line of the table for each arm of a setting's experiment."""
     found = []
-    for outcome in experiments.recorded(*experiments.GUIDED[TOPICS[setting]]).outcomes:
+    arms, everywhere = experiments.GUIDED[TOPICS[setting]]
+    for given, outcome in zip(arms, experiments.recorded(arms, everywhere).outcomes, strict=True):
         change, seeds = lab.differences.paired(profile.shares(), outcome.shares()), outcome.of_seeds()
         interval = f"{100 * change.mean:+.1f} ({100 * change.low:+.1f} … {100 * change.high:+.1f})"
         is_worse = not change.is_noise and change.mean < 0
@@ -71,7 +72,9 @@ def rows(setting: str, profile: lab.results.Outcome) -> list[str]:
         if outcome.arm.asked(0) == profile.arm.asked(0):
             interval, worked = "", "is the profile"
         accuracy = f"{100 * outcome.mean():.1f} % ({100 * min(seeds):.1f}–{100 * max(seeds):.1f})"
-        found.append(f"| `{setting}` | {outcome.label} | {accuracy} | {interval} | {worked} |")
+        found.append(
+            f"| `{setting}` | {lab.arms.label({**given, **everywhere})} | {accuracy} | {interval} | {worked} |"
+        )
     return found
 
 
