@@ -167,3 +167,21 @@ def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+@pytest.fixture
+def outputs(monkeypatch) -> list[tuple[dict, dict]]:
+    """(data, transient) of what is displayed meanwhile, as a kernel would send it."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.testing.globalipapp import start_ipython
+
+    if not InteractiveShell.initialized():
+        start_ipython()
+    sent: list = []
+    publish = InteractiveShell.instance().display_pub
+    monkeypatch.setattr(
+        publish,
+        "publish",
+        lambda data, metadata=None, *, transient=None, update=False, **_: sent.append((data, transient)),
+    )
+    return sent

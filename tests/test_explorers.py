@@ -62,24 +62,6 @@ def pixels_of(image: dict) -> bytes:
     return base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
 
 
-@pytest.fixture
-def outputs(monkeypatch) -> list[tuple[dict, dict]]:
-    """(data, transient) of what is displayed meanwhile, as a kernel would send it."""
-    from IPython.core.interactiveshell import InteractiveShell
-    from IPython.testing.globalipapp import start_ipython
-
-    if not InteractiveShell.initialized():
-        start_ipython()
-    sent: list = []
-    publish = InteractiveShell.instance().display_pub
-    monkeypatch.setattr(
-        publish,
-        "publish",
-        lambda data, metadata=None, *, transient=None, update=False, **_: sent.append((data, transient)),
-    )
-    return sent
-
-
 # What every file promises.
 def test_every_file_is_told_and_has_the_four_functions():
     assert len(FILES) == 9

@@ -2,7 +2,7 @@
 
 import pytest
 
-from grpo_nb import lab
+from grpo_nb import lab, plots
 from grpo_nb.explorers import experiment
 
 
@@ -49,9 +49,10 @@ def test_what_is_refused_is_said_in_place(bench, key, a, b, sentence):
     assert not bench.button.disabled
 
 
-def test_a_saved_notebook_says_what_it_was(bench):
-    saved = bench._repr_mimebundle_()
-    assert "open the notebook with a kernel" in saved["text/html"]
+def test_a_saved_notebook_says_what_it_was(bench, outputs):
+    bench._ipython_display_()
+    (controls, _), (page, _) = outputs
+    assert "open the notebook with a kernel" in page["text/html"] and plots.WIDGET_VIEW not in page
+    assert controls[plots.WIDGET_VIEW]["model_id"] == bench.widget.model_id and not controls["text/html"]
     bench.button.click()
-    assert bench._repr_mimebundle_()["text/html"] == bench.view.value
-    assert bench._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]["model_id"] == bench.widget.model_id
+    assert bench.view.value in outputs[-1][0]["text/html"]

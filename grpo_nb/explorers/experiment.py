@@ -77,12 +77,12 @@ class Bench:
     def _say(self, words: str) -> None:
         self.status.value = f'<p role="status">{plots.safe_text(words)}</p>'
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+    def _ipython_display_(self) -> None:
         """The live widget for a kernel's front end; what it shows now for everybody else."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         words = "A setting, two values of it, and a button that trains both: open the notebook with a kernel."
         saved = f"<p>{words}</p>" if self.view.value == START else self.view.value
-        return {"application/vnd.jupyter.widget-view+json": view, "text/html": saved, "text/plain": words}
+        update = plots.show_live(self.widget, saved, words, instead=True)
+        self.view.observe(lambda change: update(change["new"], words), names="value")
 
 
 def explorer(key: str = "num_generations", a: str = "2", b: str = "16") -> Bench:
