@@ -416,7 +416,7 @@ def test_real_gsm8k_has_its_published_size():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="one of gsm8k, gsm8k_sample, dapo_math, open_math_reasoning"):
+    with pytest.raises(ValueError, match="one of gsm8k, dapo_math, open_math_reasoning, gsm8k_sample"):
         data.load_rows("gms8k")
     with pytest.raises(ValueError, match="dapo_math has no 'held_out' split"):
         data.load_rows("dapo_math", split="held_out")

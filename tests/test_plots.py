@@ -168,7 +168,8 @@ def test_html_is_made_where_text_is_escaped():
         for path in package.rglob("*.py")
         if "HTML(" in path.read_text(encoding="utf8")
     }
-    assert makers == {"explorers/panel.py", "plots/pages.py", "runs/callbacks.py"}
+    bench = {"explorers/experiment.py", "lab/experiments.py"}
+    assert makers == {"explorers/panel.py", "plots/pages.py", "runs/callbacks.py"} | bench
 
 
 def test_a_png_is_small_and_keeps_the_colours():

@@ -13,9 +13,9 @@ from grpo_nb.rewards import parsing
 # Hub address, configuration and split names; the folder under GRPO_NB_DATA carries the key's name.
 SOURCES = {
     "gsm8k": {"path": "openai/gsm8k", "name": "main", "train": "train", "held_out": "test"},
-    "gsm8k_sample": {"path": None, "name": None, "train": "train", "held_out": None},  # beside this file: 100 rows, MIT
     "dapo_math": {"path": "open-r1/DAPO-Math-17k-Processed", "name": "en", "train": "train", "held_out": None},
     "open_math_reasoning": {"path": "unsloth/OpenMathReasoning-mini", "name": None, "train": "cot", "held_out": None},
+    "gsm8k_sample": {"path": None, "name": None, "train": "train", "held_out": None},  # beside this file: 100 rows, MIT
 }
 OWN = {"name": None, "train": "train", "held_out": "test"}  # of a folder of your own
 
@@ -130,7 +130,7 @@ def _open_math_reasoning_row(record: Mapping) -> dict:
 
 READERS: dict[str, Callable[[Mapping], dict]] = {
     "gsm8k": _gsm8k_row,
-    "gsm8k_sample": _gsm8k_row,
     "dapo_math": _dapo_math_row,
     "open_math_reasoning": _open_math_reasoning_row,
+    "gsm8k_sample": _gsm8k_row,
 }
