@@ -1,5 +1,6 @@
 """Which ratios to the old policy still teach? The objective of one token, and its gradient, under every loss type."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,7 @@ def compute(
     epsilon_high: float = 0.2,
     delta: float = 0.0,
     points: int = 246,
+    loss_types: tuple[str, ...] = tuple(STYLES),
 ) -> Curves:
     """A token's objective and gradient for `points` ratios: `losses.grpo_loss` of that many one-token completions.
 
@@ -53,11 +55,12 @@ def compute(
         epsilon_high: cispo takes it for the cap of its ratio, and is drawn with `CISPO_CAP` where it is below 1: such a
             cap, as TRL's default is, would cut even a token whose ratio is 1.
         delta: 0 for none.
+        loss_types: which of `STYLES` are drawn.
     """
     ratio = torch.linspace(*RATIOS, points, dtype=torch.float64)
     old = torch.full((points, 1), OLD_LOGP, dtype=torch.float64)
     objective, gradient, cap = {}, {}, epsilon_high if epsilon_high >= 1 else CISPO_CAP
-    for loss_type in STYLES:
+    for loss_type in loss_types:
         logps = (old + ratio.log().unsqueeze(1)).requires_grad_()
         result = losses.grpo_loss(
             logps,
@@ -81,12 +84,13 @@ def figure(curves: Curves, frame=plots.frame) -> Figure:
     for axes, values, name in [(left, curves.objective, "objective"), (right, curves.gradient, "gradient by log π")]:
         axes.axvspan(curves.low, curves.high, color="0.92", zorder=0)
         axes.axhline(0, color="0.6", linewidth=0.8)
-        for loss_type, (colour, style) in STYLES.items():
-            axes.plot(curves.ratio, values[loss_type], style, color=colour, linewidth=2, label=loss_type)
+        for loss_type, line in values.items():
+            colour, style = STYLES[loss_type]
+            axes.plot(curves.ratio, line, style, color=colour, linewidth=2, label=loss_type)
         axes.set_xlim(0, RATIOS[1])
         plots.plain(axes, xlabel="ratio ρ = π / π_old", ylabel=name)
     left.set_title(f"A = {curves.advantage:+g}", fontsize=11, loc="left")
-    names = [", ".join(losses.CLIPPED), *list(STYLES)[1:]]
+    names = [", ".join(losses.CLIPPED) if name == "grpo" else name for name in curves.objective]
     plots.key(drawing, dict(zip(names, left.get_lines()[1:], strict=True)))
     return drawing
 
@@ -94,18 +98,19 @@ def figure(curves: Curves, frame=plots.frame) -> Figure:
 def caption(curves: Curves) -> str:
     """Where the clipped losses stop teaching, in words."""
     ends = [f"{low:.2f} to {high:.2f}" for low, high in without_gradient(curves)]
-    is_set = curves.cap == curves.high - 1
-    cap = f"cispo caps its ratio at {curves.cap:g}"
-    if not is_set:
-        cap += f", as TRL recommends, not at epsilon_high = {curves.high - 1:.2g}, which a run takes unless you set it"
     at_one = int((curves.ratio - 1).abs().argmin())
     slopes = [f"{name} {float(values[at_one]):+.2f}" for name, values in curves.gradient.items()]
-    return (
+    said = (
         f"A token with advantage {curves.advantage:+g}; clip interval {curves.low:.2f} to {curves.high:.2f}, shaded. "
         f"The five clipped losses have no gradient for ratios {' and '.join(ends) or '(none of these)'}. "
-        f"At ratio 1 the gradient is {', '.join(slopes)}. {cap}. "
-        "(The values of cispo and vespo only carry their gradient.)"
+        f"At ratio 1 the gradient is {', '.join(slopes)}."
     )
+    if "cispo" not in curves.gradient:
+        return said
+    cap = f" cispo caps its ratio at {curves.cap:g}"
+    if curves.cap != curves.high - 1:
+        cap += f", as TRL recommends, not at epsilon_high = {curves.high - 1:.2g}, which a run takes unless you set it"
+    return f"{said}{cap}. (The values of cispo and vespo only carry their gradient.)"
 
 
 def without_gradient(curves: Curves) -> list[tuple[float, float]]:
@@ -116,8 +121,13 @@ def without_gradient(curves: Curves) -> list[tuple[float, float]]:
     return [(float(curves.ratio[start]), float(curves.ratio[end])) for start, end in zip(starts, ends, strict=True)]
 
 
-def explorer() -> Panel:
-    """Controls: the sign of the advantage, `epsilon`, `epsilon_high`, `delta` (0: none)."""
+def explorer(*loss_types: str) -> Panel:
+    """Controls: the sign of the advantage, `epsilon`, `epsilon_high`, `delta` (0: none).
+
+    Args:
+        loss_types: the lines drawn, of `STYLES`; "grpo" is always one. All of them where none is named.
+    """
+    drawn = tuple(name for name in STYLES if not loss_types or name in {"grpo", *loss_types})
 
     controls = {
         "advantage": Choice(1.0, (1.0, -1.0)),
@@ -130,6 +140,7 @@ def explorer() -> Panel:
         "a bad token: A < 0": {"advantage": -1.0},
         "DAPO: clip higher": {"epsilon_high": 0.28},
         "two-sided: delta 1.5, A < 0": {"advantage": -1.0, "delta": 1.5},
-        "CISPO: cap at 2": {"epsilon_high": 2.0},
     }
-    return Panel((compute, figure, caption), controls, presets)
+    if "cispo" in drawn:
+        presets["CISPO: cap at 2"] = {"epsilon_high": 2.0}
+    return Panel((functools.partial(compute, loss_types=drawn), figure, caption), controls, presets)
