@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from grpo_nb import data, evaluate, models, plots, profiles, rewards, train
-from grpo_nb.checks import loop
+from grpo_nb.checks import filling
 from grpo_nb.lab import differences
 from grpo_nb.runs import files
 
@@ -49,7 +49,7 @@ def run(profile, start: tuple, prompts: list, tests: list, seed: int) -> dict:
     hand = models.add_lora(policy, profile, seed=seed)
     train_by_hand = written_loop()["train_by_hand"]
     log = train_by_hand(
-        hand, tokenizer, prompts, loop.filled(), profile.grpo, steps=profile.grpo["max_steps"], seed=seed
+        hand, tokenizer, prompts, filling.filled(), profile.grpo, steps=profile.grpo["max_steps"], seed=seed
     )
     trainer = train.grpo_trainer(policy, tokenizer, prompts, REWARDS, profile, seed=seed)
     train.resume_or_start(trainer, fresh=True)

@@ -8,7 +8,7 @@ from check_answers import Answers
 from torch.nn import functional
 
 from grpo_nb import checks
-from grpo_nb.checks import loop
+from grpo_nb.checks import filling, loop
 
 
 def rows(function):
@@ -206,7 +206,7 @@ def test_what_is_open_or_wrong_is_replaced_and_said(capsys):
     def your_mask(completions, eos):
         raise NotImplementedError
 
-    parts = loop.filled(mask=your_mask, logps=by_cross_entropy, loss=lambda *given: -dapo(*given), step=step)
+    parts = filling.filled(mask=your_mask, logps=by_cross_entropy, loss=lambda *given: -dapo(*given), step=step)
     assert capsys.readouterr().out == (
         "yours: logps, step · ours, while yours is open or wrong: mask, advantages, loss\n"
     )
@@ -222,7 +222,7 @@ def test_all_yours_and_nothing_else_is_said(capsys):
 
 
 def test_lists_that_pass_are_tensors_in_the_loop():
-    parts = loop.filled(
+    parts = filling.filled(
         mask=lambda *given: loop.mask(*given).tolist(), advantages=lambda *given: loop.advantages(*given).numpy()
     )
     assert parts.mask(torch.tensor([[9, 0]]), 9).tolist() == [[1, 0]]
@@ -264,7 +264,7 @@ def loss_in_place(logps, old_logps, advantages, mask):
 )
 def test_what_passes_its_check_runs_in_the_loop(name, yours, given):
     before = [getattr(item, "clone", lambda item=item: item)() for item in given]
-    parts = loop.filled(**{name: yours})
+    parts = filling.filled(**{name: yours})
     assert getattr(parts, name).__wrapped__ is yours
     torch.testing.assert_close(getattr(parts, name)(*given), getattr(loop, name)(*before))
     for item, copy in zip(given, before, strict=True):
@@ -272,11 +272,11 @@ def test_what_passes_its_check_runs_in_the_loop(name, yours, given):
 
 
 def test_a_part_that_raises_is_replaced(capsys):
-    parts = loop.filled(mask=lambda completions, eos: completions[9], step=lambda *given: given[2][0].grad.zero_())
+    parts = filling.filled(mask=lambda completions, eos: completions[9], step=lambda *given: given[2][0].grad.zero_())
     assert (parts.mask, parts.step) == (loop.mask, loop.step) and "yours:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["score", "your_mask"])
 def test_a_part_of_another_name_is_refused(name):
     with pytest.raises(TypeError, match=rf"must be one of mask, .* \(got {name}\)\. Rename it"):
-        loop.filled(**{name: step})
+        filling.filled(**{name: step})

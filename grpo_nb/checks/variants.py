@@ -2,7 +2,7 @@
 
 import functools
 
-from grpo_nb.checks import loop
+from grpo_nb.checks import blanks, loop
 from grpo_nb.checks.exercises import exercise, judge
 
 
@@ -30,7 +30,7 @@ def check_strict_mask(your_strict_mask):
     }
     return judge(
         your_strict_mask,
-        loop.ends(),
+        blanks.ends(),
         right=lambda completions, eos: loop.mask(completions, eos) * loop.has_ended(completions, eos),
         usual=usual,
     )
