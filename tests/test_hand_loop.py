@@ -14,7 +14,7 @@ from test_notebooks import SOLUTION
 
 from benchmarks import hand_loop, survival
 from grpo_nb import checks, data, models, profiles, train
-from grpo_nb.checks import loop
+from grpo_nb.checks import filling, loop
 from tests import kernel_trainers
 
 CELLS = json.loads(hand_loop.NOTEBOOK.read_text(encoding="utf8"))["cells"]
@@ -28,7 +28,7 @@ def solutions() -> dict:
     space = {"torch": torch}
     for text in BLANKS:
         exec(SOLUTION.search(text)[1], space)
-    return {name: space[f"your_{name}"] for name in loop.CHECKS}
+    return {name: space[f"your_{name}"] for name in filling.CHECKS}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_there_are_five_blanks_and_their_solutions_pass(capsys):
     assert [re.match(r"### Blank (\d) of 5 — the \S+", text)[1] for text in BLANKS] == list("12345")
     parts = checks.filled(**solutions())
     assert capsys.readouterr().out == "yours: mask, advantages, logps, loss, step\n"
-    assert vars(parts).keys() == loop.CHECKS.keys()
+    assert vars(parts).keys() == filling.CHECKS.keys()
 
 
 def test_the_loop_is_about_forty_lines():
@@ -124,7 +124,7 @@ def test_gradients_of_one_scored_batch_are_trls(recorded, setting):
     (trainer, seen), profile = recorded, setting[0]
     loss_of, eos = hand_loop.written_loop()["loss_of"], trainer.processing_class.eos_token_id
     assert any(scored["prompt_mask"].min() == 0 for _, scored in seen), "some prompts are padded"
-    both = (loop.filled(), loop.filled(**solutions()))
+    both = (filling.filled(), filling.filled(**solutions()))
     for (_, scored), parts in itertools.product(seen, both):
         assert scored["advantages"].abs().max() > 0.1
         trls_loss = trainer._compute_loss(trainer.model, dict(scored))
@@ -158,7 +158,7 @@ def test_steps_on_trls_completions_are_trls_steps(recorded, setting):
     space = hand_loop.written_loop()
     space["sample_and_score"] = sampled
     hand = models.add_lora(policy, profile, seed=0)
-    space["train_by_hand"](hand, tokenizer, prompts, loop.filled(), profile.grpo, steps=3, seed=0)
+    space["train_by_hand"](hand, tokenizer, prompts, filling.filled(), profile.grpo, steps=3, seed=0)
     assert asked == [[row["prompt"] for row in rows] for rows, _ in seen]
     pairs = zip(hand.named_parameters(), trainer.model.named_parameters(), strict=True)
     off = [(ours - theirs).abs().max().item() for (_, ours), (_, theirs) in pairs]
