@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from grpo_nb import data, evaluate
+from grpo_nb.evaluate import sampling
 
 GOOD = "1+1=2<end_working_out><SOLUTION>2</SOLUTION>"
 
@@ -84,7 +85,7 @@ def test_accuracy_counts_samples_greedy_and_format_apart(tiny, prompts, monkeypa
     right = [f"<end_working_out><SOLUTION>{row['answer']}</SOLUTION>" for row in prompts[:2]]
     wrong = "<end_working_out><SOLUTION>-1</SOLUTION>"
     answers = {False: [[right[0], wrong], [wrong, "no tags"]], True: [[wrong], [right[1]]]}
-    monkeypatch.setattr(evaluate, "completions", lambda *args, greedy=False, **kwargs: answers[greedy])
+    monkeypatch.setattr(sampling, "completions", lambda *args, greedy=False, **kwargs: answers[greedy])
     result = evaluate.accuracy(*tiny, prompts[:2], max_new_tokens=8)
     assert (result["sampled"], result["greedy"], result["format"]) == (0.25, 0.5, 0.75)
 

@@ -18,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 
 from benchmarks import unsloth_cpu
 from grpo_nb import data, evaluate, memory, models, profiles
+from grpo_nb.evaluate import sampling
 from tests import vllm_stand_in, wheels
 
 STAND_IN = '''
@@ -261,7 +262,7 @@ def test_transformers_generates_as_many_as_the_card_has_room_for(model, free_gib
     for name, size in held.items():
         monkeypatch.setattr(torch.cuda, name, lambda size=size: size)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free - 2**30, 40 * 2**30))
-    assert evaluate._at_once(SimpleNamespace(config=memory.MODELS[model]), tokens=tokens) == most
+    assert sampling._at_once(SimpleNamespace(config=memory.MODELS[model]), tokens=tokens) == most
 
 
 # Law: one policy of Unsloth's in a kernel.
