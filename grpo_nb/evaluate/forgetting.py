@@ -35,7 +35,7 @@ QUESTIONS = {
 ANSWER_TOKENS = 32
 PROSE = Path(__file__).with_name("prose.txt").read_text(encoding="utf8")  # ours, 371 words
 WINDOW = 1024  # tokens that are scored side by side
-ROWS = 64  # of [T, V] at a time: 13 MiB for a vocabulary of 49,152
+ROWS = 64  # of [T, V] at a time in float32: 12 MiB for a vocabulary of 49,152
 
 
 def general(
@@ -46,36 +46,41 @@ def general(
     Args:
         rows: of the task, with "prompt"; a few dozen tell enough.
         max_new_tokens: longest completion of the task. The questions have `ANSWER_TOKENS`.
-        base: see `kl_to_base`.
+        base, seed: as in `kl_to_base`.
     Returns: the keys of the table above, as JSON has them; `questions_interval`, 95 %; `kl_by_prompt`, a number for
-    each row; `answers`, {"question", "answer", "right"} for each question. What was not measured is None: `kl` without
-    rows, both KLs of a policy that has no adapter and no base beside it.
+    each row; `answers`, {"question", "answer", "right", "kl"} for each question. What was not measured is None: `kl`
+    without rows, and every KL of a policy that has no adapter and no base beside it.
     """
-    asked = [{"prompt": [{"role": "user", "content": question}]} for question in QUESTIONS]
-    texts = sampling.completions(policy, tokenizer, asked, greedy=True, max_new_tokens=ANSWER_TOKENS)
+    limits.check_whole(max_new_tokens=max_new_tokens)
+    limits.check_whole(seed=seed, least=0)
+    comparable = base is not None or hasattr(policy, "disable_adapter")
+    asked = sampling.prompt_texts(tokenizer, [{"prompt": [{"role": "user", "content": each}]} for each in QUESTIONS])
+    settings = {"many": 1, "max_new_tokens": ANSWER_TOKENS, "batch_size": len(asked), "temperature": 0.0, "seed": seed}
+    ids = sampling.token_ids(policy, tokenizer, asked, **settings)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    at_questions = _kl(policy, tokenizer, asked, ids, base) if comparable else []
+    at_rows = []
+    if comparable and len(rows):
+        at_rows = kl_to_base(policy, tokenizer, rows, max_new_tokens=max_new_tokens, base=base, seed=seed)
     answers = [
-        {"question": question, "answer": text, "right": says(text, words)}
-        for (question, words), (text,) in zip(QUESTIONS.items(), texts, strict=True)
+        {
+            "question": question,
+            "answer": text,
+            "right": says(text, words),
+            "kl": statistics.fmean(nats) if nats else None,
+        }
+        for (question, words), text, nats in itertools.zip_longest(QUESTIONS.items(), texts, at_questions)
     ]
-    share = sum(answer["right"] for answer in answers) / len(answers)
-    found = {
+    share = statistics.fmean(answer["right"] for answer in answers)
+    return {
         "questions": share,
         "questions_interval": judging.wilson_interval(share, len(answers)),
         "perplexity": perplexity(policy, tokenizer),
-        "kl": None,
-        "kl_questions": None,
-        "kl_by_prompt": None,
+        "kl": _mean(at_rows),
+        "kl_questions": _mean(at_questions),
+        "kl_by_prompt": [statistics.fmean(nats) for nats in at_rows] or None,
         "answers": answers,
     }
-    if base is None and not hasattr(policy, "peft_config"):
-        return found
-    nats = kl_to_base(policy, tokenizer, asked, base=base, max_new_tokens=ANSWER_TOKENS, seed=seed)
-    found["kl_questions"] = statistics.fmean(itertools.chain(*nats))
-    if len(rows):
-        nats = kl_to_base(policy, tokenizer, rows, base=base, max_new_tokens=max_new_tokens, seed=seed)
-        found["kl"] = statistics.fmean(itertools.chain(*nats))
-        found["kl_by_prompt"] = [statistics.fmean(each) for each in nats]
-    return found
 
 
 def says(text: str, words: Sequence[str]) -> bool:
@@ -97,14 +102,15 @@ def perplexity(policy, tokenizer, text: str = PROSE) -> float:
     """
     import torch
 
-    ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long, device=policy.device)
     if len(ids) < 2:
         raise ValueError(f"a text must have two tokens, for the second to be foretold (got {len(ids)}). Try a page.")
-    window = min(WINDOW, getattr(policy.config, "max_position_embeddings", WINDOW))
     nats: list[float] = []
-    for part in ids[: len(ids) - (len(ids) % window == 1)].split(window):  # one token alone foretells nothing
-        for logits, targets in _scored(policy, part.to(policy.device), len(part) - 1):
-            nats += torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none").tolist()
+    for part in ids.split(min(WINDOW, getattr(policy.config, "max_position_embeddings", WINDOW))):
+        if len(part) > 1:
+            logits = _last_logits(policy, part[:-1], len(part) - 1)
+            for some, targets in zip(logits.split(ROWS), part[1:].split(ROWS), strict=True):
+                nats += torch.nn.functional.cross_entropy(some.float(), targets, reduction="none").tolist()
     return math.exp(statistics.fmean(nats))
 
 
@@ -118,15 +124,16 @@ def kl_to_base(
     batch_size: int = 256,
     seed: int = 0,
 ) -> list[list[float]]:
-    """KL(π ‖ π_base) = Σ_v π(v) (log π(v) − log π_base(v)) where each token of π's own completions was drawn.
+    """KL(π ‖ π_base) = Σ_v π(v) (log π(v) − log π_base(v)) at each place of π's own completions, in nats.
 
-    The sum goes over the whole vocabulary, so it is exact at each place; only the places are sampled, at temperature 1.
+    A completion of T tokens has T + 1 places: where each was drawn, and where it ends or is cut. The sum goes over the
+    whole vocabulary, so it is exact at each place; only the places are sampled, at temperature 1.
 
     Args:
         rows: with "prompt", messages or text.
         base: the policy to compare with; None: this one without its adapter.
         max_new_tokens, batch_size, seed: as in `completions`.
-    Returns: nats at each token, one list a row.
+    Returns: one list of numbers a row.
     Raises: ValueError where there is nothing to compare with.
     """
     if base is None and not hasattr(policy, "disable_adapter"):
@@ -138,41 +145,35 @@ def kl_to_base(
     limits.check_whole(seed=seed, least=0)
     texts = sampling.prompt_texts(tokenizer, rows)
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "temperature": 1.0, "seed": seed}
-    drawn = sampling.token_ids(policy, tokenizer, texts, many=1, **settings)
+    return _kl(policy, tokenizer, texts, sampling.token_ids(policy, tokenizer, texts, many=1, **settings), base)
+
+
+def _kl(policy, tokenizer, texts: Sequence[str], drawn: Sequence[Sequence[int]], base) -> list[list[float]]:
+    """KL at each place of what was drawn after each text: one at a time, so that nothing is padded."""
+    import torch
+
     found = []
     for prompt, ids in zip(tokenizer(texts, add_special_tokens=False)["input_ids"], drawn, strict=True):
-        found.append(_kl_of(policy, base, prompt, _until_eos(ids, tokenizer.eos_token_id)))
+        written = list(itertools.takewhile(lambda token: token != tokenizer.eos_token_id, ids))
+        both, places = torch.tensor([*prompt, *written], device=policy.device), len(written) + 1
+        ours = _last_logits(policy, both, places)
+        with policy.disable_adapter() if base is None else contextlib.nullcontext():
+            theirs = _last_logits(policy if base is None else base, both, places)
+        nats: list[float] = []
+        for some, others in zip(ours.split(ROWS), theirs.split(ROWS), strict=True):
+            logps, base_logps = some.float().log_softmax(-1), others.float().log_softmax(-1)  # [≤ ROWS, V]
+            nats += (logps.exp() * (logps - base_logps)).sum(-1).tolist()
+        found.append(nats)
     return found
 
 
-def _until_eos(ids: Sequence[int], eos: int) -> list[int]:
-    """What was drawn: the eos is the last of it, what stands behind is padding."""
-    ids = list(ids)
-    return ids[: ids.index(eos) + 1] if eos in ids else ids
+def _mean(nats: Sequence[Sequence[float]]) -> float | None:
+    return statistics.fmean(itertools.chain(*nats)) if nats else None
 
 
-def _kl_of(policy, base, prompt: list[int], completion: list[int]) -> list[float]:
-    """KL at each token of a completion, in nats."""
-    import torch
-
-    ids = torch.tensor([*prompt, *completion], device=policy.device)
-    ours = _scored(policy, ids, len(completion))
-    with policy.disable_adapter() if base is None else contextlib.nullcontext():
-        theirs = _scored(policy if base is None else base, ids, len(completion))
-    nats: list[float] = []
-    for (logits, _), (base_logits, _) in zip(ours, theirs, strict=True):
-        logps = logits.float().log_softmax(-1)  # [≤ ROWS, V]
-        nats += (logps.exp() * (logps - base_logits.to(logps).log_softmax(-1))).sum(-1).tolist()
-    return nats
-
-
-def _scored(policy, ids, last: int) -> list[tuple]:
-    """(logits, targets) of the last tokens of a text, at most `ROWS` of them at a time.
-
-    One text at a time has no padding, and its prompt needs no head.
-    """
+def _last_logits(policy, ids, last: int):
+    """Logits after the last tokens of a text, [last, V]; the head is spared the others."""
     import torch
 
     with torch.no_grad(), sampling.evaluation_mode(policy):
-        logits = policy(input_ids=ids[None, :-1], logits_to_keep=last).logits[0, -last:]
-    return list(zip(logits.split(ROWS), ids[-last:].split(ROWS), strict=True))
+        return policy(input_ids=ids[None], logits_to_keep=last).logits[0, -last:]
