@@ -36,6 +36,9 @@ class Letters:
 
     eos_token_id, pad_token_id = EOS, 2
 
+    def batch_decode(self, ids, skip_special_tokens):
+        return ["".join("ab#$"[i] for i in row if i < 2 or not skip_special_tokens) for row in ids]
+
     def __call__(self, texts, **settings):
         ids = [["ab#$".index(letter) for letter in text] for text in ([texts] if isinstance(texts, str) else texts)]
         if "return_tensors" in settings:

@@ -5,7 +5,7 @@
 | `questions`    | share of `QUESTIONS` answered right, greedily                        | falling       |
 | `perplexity`   | exp of the mean nats per token of `PROSE`                            | rising        |
 | `kl`           | KL(policy ‖ base) on the task's prompts, mean nats per token         | rising        |
-| `kl_questions` | the same on `QUESTIONS`                                              | rising        |
+| `kl_questions` | the same on `QUESTIONS`, at the greedy answers                       | rising        |
 """
 
 import contextlib
@@ -52,13 +52,11 @@ def general(
     without rows, and every KL of a policy that has no adapter and no base beside it.
     """
     limits.check_whole(max_new_tokens=max_new_tokens)
-    limits.check_whole(seed=seed, least=0)
     comparable = base is not None or hasattr(policy, "disable_adapter")
-    asked = sampling.prompt_texts(tokenizer, [{"prompt": [{"role": "user", "content": each}]} for each in QUESTIONS])
-    settings = {"many": 1, "max_new_tokens": ANSWER_TOKENS, "batch_size": len(asked), "temperature": 0.0, "seed": seed}
-    ids = sampling.token_ids(policy, tokenizer, asked, **settings)
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    at_questions = _kl(policy, tokenizer, asked, ids, base) if comparable else []
+    asked = [{"prompt": [{"role": "user", "content": question}]} for question in QUESTIONS]
+    settings = {"greedy": True, "max_new_tokens": ANSWER_TOKENS, "seed": seed}
+    texts = [text for (text,) in sampling.completions(policy, tokenizer, asked, **settings)]
+    at_questions = _kl(policy, tokenizer, asked, texts, base) if comparable else []
     at_rows = []
     if comparable and len(rows):
         at_rows = kl_to_base(policy, tokenizer, rows, max_new_tokens=max_new_tokens, base=base, seed=seed)
@@ -126,8 +124,8 @@ def kl_to_base(
 ) -> list[list[float]]:
     """KL(π ‖ π_base) = Σ_v π(v) (log π(v) − log π_base(v)) at each place of π's own completions, in nats.
 
-    A completion of T tokens has T + 1 places: where each was drawn, and where it ends or is cut. The sum goes over the
-    whole vocabulary, so it is exact at each place; only the places are sampled, at temperature 1.
+    A completion, its text read as T tokens, has T + 1 places: that of each, and where it ends or is cut. The sum goes
+    over the whole vocabulary, so it is exact at each place; only the completions are sampled, at temperature 1.
 
     Args:
         rows: with "prompt", messages or text.
@@ -141,20 +139,18 @@ def kl_to_base(
             f"a policy must have an adapter or a base beside it (got {type(policy).__name__} alone). Hand over "
             "base=models.own_copy(policy) from before the training, or train an adapter (models.add_lora)."
         )
-    limits.check_whole(max_new_tokens=max_new_tokens, batch_size=batch_size)
-    limits.check_whole(seed=seed, least=0)
-    texts = sampling.prompt_texts(tokenizer, rows)
-    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "temperature": 1.0, "seed": seed}
-    return _kl(policy, tokenizer, texts, sampling.token_ids(policy, tokenizer, texts, many=1, **settings), base)
+    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "seed": seed}
+    texts = [text for (text,) in sampling.completions(policy, tokenizer, rows, **settings)]
+    return _kl(policy, tokenizer, rows, texts, base)
 
 
-def _kl(policy, tokenizer, texts: Sequence[str], drawn: Sequence[Sequence[int]], base) -> list[list[float]]:
-    """KL at each place of what was drawn after each text: one at a time, so that nothing is padded."""
+def _kl(policy, tokenizer, rows: Sequence[dict], texts: list[str], base) -> list[list[float]]:
+    """KL at each place of a text after each row's prompt: one at a time, so that nothing is padded."""
     import torch
 
-    found = []
-    for prompt, ids in zip(tokenizer(texts, add_special_tokens=False)["input_ids"], drawn, strict=True):
-        written = list(itertools.takewhile(lambda token: token != tokenizer.eos_token_id, ids))
+    prompts, found = sampling.prompt_texts(tokenizer, rows), []
+    begun, ends = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompts, texts))
+    for prompt, written in zip(begun, ends, strict=True):
         both, places = torch.tensor([*prompt, *written], device=policy.device), len(written) + 1
         ours = _last_logits(policy, both, places)
         with policy.disable_adapter() if base is None else contextlib.nullcontext():
