@@ -143,7 +143,7 @@ def smol():
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **where), tokenizer
 
 
-def test_a_pretrained_model_reads_prose_and_knows_paris(smol, monkeypatch):
+def test_a_pretrained_model_reads_prose_and_knows_tokyo(smol, monkeypatch):
     first, *_, last = evaluate.QUESTIONS.items()
     monkeypatch.setattr(forgetting, "QUESTIONS", dict([first, last]))
     monkeypatch.setattr(forgetting, "ANSWER_TOKENS", 10)

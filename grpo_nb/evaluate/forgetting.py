@@ -19,16 +19,17 @@ from pathlib import Path
 from grpo_nb.batchflow import limits
 from grpo_nb.evaluate import judging, sampling
 
-# Question → the words that answer it. SmolLM2-135M-Instruct says nine of them, and takes Neptune for the largest.
+# Question → the words that answer it. SmolLM2-135M-Instruct says nine of them, and takes Neptune for the largest; most
+# by a margin (0.4 nats or more at each token), for where two tokens are nearly tied, a KL of 0.002 nats turns an answer.
 QUESTIONS = {
-    "What is the capital of France?": ("Paris",),
+    "What is the capital of Japan?": ("Tokyo",),
+    "What is the capital of Germany?": ("Berlin",),
     "What is the currency of Japan?": ("yen",),
-    "What color is the sky on a clear day?": ("blue",),
     "What is the opposite of hot?": ("cold",),
-    "What is the opposite of big?": ("small", "little"),
+    "What is the opposite of up?": ("down",),
+    "What is the plural of child?": ("children",),
     "How many days are in a week?": ("seven", "7"),
     "What is the chemical formula of water?": ("H2O", "H₂O"),
-    "Which month comes after January?": ("February",),
     "Which organ pumps blood through the body?": ("heart",),
     "What is the largest planet in the solar system?": ("Jupiter",),
 }
