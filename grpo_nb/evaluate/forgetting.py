@@ -19,8 +19,8 @@ from pathlib import Path
 from grpo_nb.batchflow import limits
 from grpo_nb.evaluate import judging, sampling
 
-# Question → the words that answer it. SmolLM2-135M-Instruct says nine of them, and takes Neptune for the largest; most
-# by a margin (0.4 nats or more at each token), for where two tokens are nearly tied, a KL of 0.002 nats turns an answer.
+# Question → the words that answer it. SmolLM2-135M-Instruct says nine of them, seven with 0.5 nats to spare at each
+# token, and takes Neptune for the largest. Where two tokens are nearly tied, a KL of 0.002 nats turns an answer.
 QUESTIONS = {
     "What is the capital of Japan?": ("Tokyo",),
     "What is the capital of Germany?": ("Berlin",),
