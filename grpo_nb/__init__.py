@@ -20,7 +20,7 @@ A module imports only modules above it in this table:
 | `plots`      | curves, batch flows, token colours, tables; data in, Figure or HTML out                    |
 | `runs`       | what keeps a run alive: its folder, callbacks, sealed checkpoints, resuming, SwanLab       |
 | `guards`     | what TRL lets pass: bad rewards, bad gradients, a run that learns nothing                  |
-| `evaluate`   | pass@1 and greedy accuracy, format rate, on held-out problems                              |
+| `evaluate`   | pass@1 and greedy accuracy, format rate, on held-out problems; what got worse beside them  |
 | `preflight`  | what a run must satisfy before a model loads: keys, values, rows, rewards, disk            |
 | `train`      | assemble TRL's trainers, start or resume them; the warm start                              |
 | `export`     | adapter → proof that it learned → merged weights → reloaded                                |

@@ -17,7 +17,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from benchmarks import unsloth_cpu
-from grpo_nb import data, evaluate, memory, models, profiles
+from grpo_nb import data, evaluate, memory, models, plots, profiles
+from grpo_nb.evaluate import sampling
 from tests import vllm_stand_in, wheels
 
 STAND_IN = '''
@@ -210,7 +211,7 @@ def greedy(policy, tokenizer, rows):
 @pytest.mark.parametrize(
     "ties", [unsloths_own], ids=["wheels"]
 )  # the stand-in's own are in the notebooks' calls, above
-def test_vllm_samples_the_adapter_as_it_is_now_and_the_base_without_it(sampled):
+def test_vllm_samples_the_adapter_as_it_is_now_and_the_base_without_it(sampled, capsys):
     policy, plain, tokenizer, rows = sampled
     seen = []
     for seed in (1, 2):
@@ -222,7 +223,11 @@ def test_vllm_samples_the_adapter_as_it_is_now_and_the_base_without_it(sampled):
         seen.append(greedy(policy, tokenizer, rows))
         assert seen[-1] == greedy(plain, tokenizer, rows)
     assert len({str(texts) for texts in seen}) == 3, "or nothing was compared"
-    assert len(policy.vllm_engine.requests) == 3, "transformers generated nothing for the policy with vLLM"
+    answer = evaluate.stream(policy, tokenizer, rows[0]["prompt"], max_new_tokens=3)  # at once
+    assert answer == greedy(policy, tokenizer, rows)[0][0] and capsys.readouterr().out.endswith(
+        f"{plots.visible(answer)}\n"
+    )
+    assert len(policy.vllm_engine.requests) == 5, "transformers generated nothing for the policy with vLLM"
 
 
 def test_vllm_samples_as_training_does(sampled):
@@ -261,7 +266,7 @@ def test_transformers_generates_as_many_as_the_card_has_room_for(model, free_gib
     for name, size in held.items():
         monkeypatch.setattr(torch.cuda, name, lambda size=size: size)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free - 2**30, 40 * 2**30))
-    assert evaluate._at_once(SimpleNamespace(config=memory.MODELS[model]), tokens=tokens) == most
+    assert sampling._at_once(SimpleNamespace(config=memory.MODELS[model]), tokens=tokens) == most
 
 
 # Law: one policy of Unsloth's in a kernel.

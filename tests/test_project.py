@@ -77,7 +77,9 @@ def test_version_is_told_once():
 
 
 def test_the_wheel_says_that_it_has_types():
-    assert PYPROJECT["tool"]["setuptools"]["package-data"] == {"grpo_nb": ["py.typed", "data/gsm8k_sample/*"]}
+    assert PYPROJECT["tool"]["setuptools"]["package-data"] == {
+        "grpo_nb": ["py.typed", "data/gsm8k_sample/*", "evaluate/prose.txt"]
+    }
     assert (ROOT / "grpo_nb" / "py.typed").read_bytes() == b""
 
 

@@ -6,10 +6,12 @@ checkpoints, and goes on from the newest.
 
 import dataclasses
 import datetime
+import itertools
 import json
 import math
 import re
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
@@ -165,7 +167,8 @@ def measure(policy, tokenizer, arm: arms.Arm, held_out: Sequence[dict]) -> dict:
     many = {"num_return_sequences": arm.profile.evaluate["num_return_sequences"], **settings}
     sampled = evaluate.completions(policy, tokenizer, arm.rows[:ASKED], **settings)
     right = [evaluate.is_correct(texts[0], row["answer"]) for texts, row in zip(sampled, arm.rows, strict=False)]
-    other = {"training rows": sum(right) / len(right), "kl": kl_to_start(policy, tokenizer, held_out, settings)}
+    nats = evaluate.kl_to_base(policy, tokenizer, held_out, **settings)  # without its adapter it is the warm start
+    other = {"training rows": sum(right) / len(right), "kl": statistics.fmean(itertools.chain(*nats))}
     if arm.start.task["name"] == "addition":
         rows, _ = data.addition(num_train=ASKED, num_held_out=0, digits=arm.start.task["digits"] + 1)
         rows = data.grpo_rows(rows, system_prompt=arm.start.task["system_prompt"])
@@ -183,27 +186,3 @@ def true_sums(texts: Sequence[str]) -> float:
     """
     found = [sum_ for text in texts for sum_ in SUM.findall(text)]
     return sum(int(a) + int(b) + int(carry or 0) == int(c) for a, b, carry, c in found) / max(1, len(found))
-
-
-def kl_to_start(policy, tokenizer, rows: Sequence[dict], settings: dict) -> float:
-    """KL(π ‖ π of the warm start) in nats per token, over the whole vocabulary, at the tokens of sampled completions.
-
-    Args:
-        policy: a `peft.PeftModel`; without its adapter it is the warm start.
-        settings: of `evaluate.completions`.
-    """
-    import torch
-
-    texts = [group[0] for group in evaluate.completions(policy, tokenizer, rows, **settings)]
-    prompts = tokenizer.apply_chat_template([r["prompt"] for r in rows], tokenize=False, add_generation_prompt=True)
-    begun, written = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompts, texts))
-    both = [torch.tensor([*p, *c]) for p, c in zip(begun, written, strict=True)]
-    ids = torch.nn.utils.rnn.pad_sequence(both, batch_first=True, padding_value=tokenizer.pad_token_id)  # [N, L]
-    places = torch.arange(ids.shape[1])
-    lengths = torch.tensor([[len(p), len(row)] for p, row in zip(begun, both, strict=True)])
-    is_chosen = (places >= lengths[:, :1] - 1) & (places < lengths[:, 1:])  # where the completion's tokens are drawn
-    with torch.no_grad(), evaluate.evaluation_mode(policy):
-        ours = policy(input_ids=ids).logits[is_chosen].float().log_softmax(-1)
-        with policy.disable_adapter():
-            theirs = policy(input_ids=ids).logits[is_chosen].float().log_softmax(-1)
-    return (ours.exp() * (ours - theirs)).sum(-1).mean().item()

@@ -38,6 +38,7 @@ from grpo_nb.plots.pages import (
     show_live,
     table,
     tokens,
+    visible,
 )
 from grpo_nb.plots.palette import COLOURS, OKABE_ITO, WIDE, contrast, ink, pale, plain, readable
 from grpo_nb.plots.series import arms, lines

@@ -84,11 +84,21 @@ def safe_text(text: object, limit: int = 2000) -> str:
     '&lt;b&gt;1&lt;/b&gt;⟨U+202E⟩'
     """
     text = str(text)
-    shown = "".join(
-        f"⟨U+{ord(c):04X}⟩" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") and c not in "\n\t" else c
-        for c in text[:limit]
+    return html.escape(visible(text[:limit])) + (
+        f" … ({len(text) - limit} more characters)" if len(text) > limit else ""
     )
-    return html.escape(shown) + (f" … ({len(text) - limit} more characters)" if len(text) > limit else "")
+
+
+def visible(text: str) -> str:
+    """Untrusted text for a terminal: control and direction-changing characters made visible, but for \\n and \\t.
+
+    >>> visible("red \\x1b[31m")
+    'red ⟨U+001B⟩[31m'
+    """
+    return "".join(
+        f"⟨U+{ord(c):04X}⟩" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") and c not in "\n\t" else c
+        for c in text
+    )
 
 
 def table(rows: list[dict], *, caption: str = "") -> str:

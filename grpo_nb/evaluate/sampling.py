@@ -1,13 +1,14 @@
-"""Held-out accuracy: sampled (pass@1), greedy, format; same prompts and template before and after training."""
+"""What a policy writes after a prompt: many completions side by side, or one answer while somebody waits for it."""
 
 import contextlib
-import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from grpo_nb import memory
 from grpo_nb.batchflow import limits
-from grpo_nb.rewards import parsing
+from grpo_nb.rewards import contract
+
+ANSWER_BEGINS = {"add_generation_prompt": True}
 
 
 def completions(
@@ -34,29 +35,102 @@ def completions(
         batch_size: completions that transformers generates side by side; on a GPU fewer if its memory is too full.
         seed: of the sampling; the caller's random state is left as it was.
     Returns: for each row a list of completion texts.
-    Raises: ValueError for a count that is none.
+    Raises: ValueError for a count that is none, and for what is no prompt.
     """
-    import torch
-
     limits.check_whole(max_new_tokens=max_new_tokens, num_return_sequences=num_return_sequences, batch_size=batch_size)
     limits.check_whole(seed=seed, least=0)
-    texts = [row["prompt"] for row in rows]
-    if not isinstance(texts[0], str):
-        texts = tokenizer.apply_chat_template(texts, tokenize=False, add_generation_prompt=True)
     many = 1 if greedy else num_return_sequences
-    settings = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature}
-    with torch.no_grad(), apart(policy, seed=seed):
-        if hasattr(policy, "vllm_engine"):
-            ids = _by_vllm(policy, tokenizer, texts, many=many, seed=seed, **settings)
-        else:
-            repeated = [text for text in texts for _ in range(many)]
-            whole = max(1, batch_size // many) * many  # all completions of a prompt in one batch
-            ids = _by_transformers(policy, tokenizer, repeated, batch_size=whole, **settings)
+    settings = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature, "seed": seed}
+    ids = token_ids(policy, tokenizer, prompt_texts(tokenizer, rows), many=many, batch_size=batch_size, **settings)
     decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [decoded[i : i + many] for i in range(0, len(decoded), many)]
 
 
-def _by_transformers(policy, tokenizer, texts: list[str], *, batch_size, max_new_tokens, temperature) -> list:
+def stream(
+    policy,
+    tokenizer,
+    prompt: str | list[dict],
+    *,
+    max_new_tokens: int,
+    greedy: bool = True,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> str:
+    """Print one answer while it is written, word by word, and return it.
+
+    What is printed is untrusted: control and direction-changing characters are made visible, as in `plots.visible`, so
+    that no answer moves the cursor or hides a line. What is returned is the answer as it is. vLLM answers at once.
+
+    Args:
+        prompt, max_new_tokens, temperature, seed: as in `completions`, for one prompt.
+        greedy: the likeliest token each time; else one is drawn.
+    See: transformers, `TextStreamer`.
+    """
+    from transformers import TextStreamer
+
+    from grpo_nb import plots
+
+    class Visible(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False):
+            super().on_finalized_text(plots.visible(text), stream_end)
+
+    limits.check_whole(max_new_tokens=max_new_tokens)
+    limits.check_whole(seed=seed, least=0)
+    texts = prompt_texts(tokenizer, [{"prompt": prompt}])
+    printer = Visible(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    settings = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature, "seed": seed}
+    ids = token_ids(policy, tokenizer, texts, many=1, batch_size=1, streamer=printer, **settings)
+    return tokenizer.batch_decode(ids, skip_special_tokens=True)[0]
+
+
+def prompt_texts(tokenizer, rows: Sequence[dict]) -> list[str]:
+    """The prompts as the policy reads them: messages through the tokenizer's chat template, text as it is.
+
+    Raises: ValueError without rows, or for a prompt that is neither.
+    """
+    if not len(rows):
+        raise ValueError("there must be a prompt to answer (got no rows). Hand over at least one row.")
+    prompts = [row["prompt"] for row in rows]
+    for prompt in prompts:
+        is_chat = isinstance(prompt, list) and prompt and all(isinstance(turn, Mapping) for turn in prompt)
+        if not (is_chat or isinstance(prompt, str)):
+            raise ValueError(
+                f"a prompt must be text or a list of messages (got {contract.shown(prompt)}). "
+                'Try [{"role": "user", "content": "What is 7 + 5?"}].'
+            )
+    return [
+        prompt if isinstance(prompt, str) else tokenizer.apply_chat_template(prompt, tokenize=False, **ANSWER_BEGINS)
+        for prompt in prompts
+    ]
+
+
+def token_ids(
+    policy, tokenizer, texts: list[str], *, many: int, max_new_tokens, temperature, batch_size, seed, streamer=None
+) -> list[list[int]]:
+    """Token ids of `many` completions a text, perhaps with padding behind the eos.
+
+    Args:
+        texts: from `prompt_texts`.
+        temperature: 0 is greedy.
+        streamer: gets the tokens of a single completion as they come.
+    """
+    import torch
+
+    with torch.no_grad(), apart(policy, seed=seed):
+        if hasattr(policy, "vllm_engine"):
+            ids = _by_vllm(
+                policy, tokenizer, texts, many=many, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+            )
+            if streamer is not None:
+                streamer.on_finalized_text(tokenizer.decode(ids[0], skip_special_tokens=True), stream_end=True)
+            return ids
+        repeated = [text for text in texts for _ in range(many)]
+        whole = max(1, batch_size // many) * many  # all completions of a prompt in one batch
+        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "streamer": streamer}
+        return _by_transformers(policy, tokenizer, repeated, batch_size=whole, **settings)
+
+
+def _by_transformers(policy, tokenizer, texts: list[str], *, batch_size, max_new_tokens, temperature, streamer) -> list:
     """Token ids of one completion a text."""
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": None}
     how = sampling if temperature else {"do_sample": False}
@@ -76,6 +150,7 @@ def _by_transformers(policy, tokenizer, texts: list[str], *, batch_size, max_new
             **batch,
             **how,
             max_new_tokens=max_new_tokens,
+            streamer=streamer,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
@@ -144,73 +219,3 @@ def evaluation_mode(policy):
         yield
     finally:
         policy.train(was_training)
-
-
-def is_correct(completion: str, answer: str) -> bool:
-    """Whether a completion has the exact format and its solution equals the answer in value, as a choice, or in text.
-
-    >>> is_correct("1+1=2<end_working_out><SOLUTION>2.0</SOLUTION>", "2")
-    True
-    """
-    solution = parsing.solution(completion)
-    return solution is not None and parsing.is_same(solution, answer)
-
-
-def accuracy(
-    policy,
-    tokenizer,
-    rows: Sequence[dict],
-    *,
-    max_new_tokens: int,
-    num_return_sequences: int = 4,
-    batch_size: int = 256,
-    seed: int = 0,
-) -> dict:
-    """Shares of right answers and of well-formed completions on held-out rows.
-
-    Args:
-        rows: with "prompt" and "answer".
-        num_return_sequences: samples per prompt at temperature 1; their mean is an unbiased estimate of pass@1.
-    Returns: `sampled`, `greedy`, `format` (of the samples) in [0, 1], each with a 95 % `<key>_interval`; `prompts`,
-    `samples`.
-    """
-    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "seed": seed}
-    found = shares(policy, tokenizer, rows, num_return_sequences=num_return_sequences, **settings)
-    result = {"prompts": len(rows), "samples": num_return_sequences}
-    for key, per_prompt in found.items():
-        result[key] = sum(per_prompt) / len(per_prompt)
-        result[f"{key}_interval"] = wilson_interval(result[key], len(per_prompt))
-    return result
-
-
-def shares(policy, tokenizer, rows: Sequence[dict], *, num_return_sequences: int, **settings) -> dict[str, list[float]]:
-    """What `accuracy` is the mean of, prompt by prompt: `sampled`, `greedy` and `format` (of the samples), in [0, 1].
-
-    Args:
-        settings: `max_new_tokens`, `batch_size` and `seed`, as in `accuracy`.
-    """
-    sampled = completions(policy, tokenizer, rows, num_return_sequences=num_return_sequences, **settings)
-    greedy = completions(policy, tokenizer, rows, greedy=True, **settings)
-    return {
-        "sampled": [
-            sum(is_correct(c, r["answer"]) for c in group) / len(group) for group, r in zip(sampled, rows, strict=True)
-        ],
-        "greedy": [float(is_correct(group[0], r["answer"])) for group, r in zip(greedy, rows, strict=True)],
-        "format": [sum(parsing.solution(c) is not None for c in group) / len(group) for group in sampled],
-    }
-
-
-def wilson_interval(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % Wilson score interval of a share out of n independent prompts; never leaves [0, 1].
-
-    Samples of one prompt are not independent, so n counts prompts: for several samples a prompt the interval is on
-    the wide side.
-
-    See: Wilson 1927, JASA 22:209.
-
-    >>> tuple(round(x, 3) for x in wilson_interval(0.5, 100))
-    (0.404, 0.596)
-    """
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
