@@ -166,13 +166,14 @@ def load_adapter(base, path: str | Path, *, is_trainable: bool = False):
     """A saved adapter on top of its base, ready to generate: frozen, or `is_trainable`, to train it on.
 
     Args:
-        base: the model that it was trained on; the adapter is put into it.
+        base: the model that it was trained on; the adapter is put into it, in place of one that it carries.
     Raises: ValueError if the adapter does not fit the base; FileNotFoundError if the folder holds none.
     """
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 
     path = Path(path).expanduser()
     saved, problem = _tensors(path), ""
+    base = base.unload() if hasattr(base, "peft_config") and hasattr(base, "unload") else base
     try:
         if PeftConfig.from_pretrained(str(path)).peft_type is None:
             raise KeyError("peft_type")
