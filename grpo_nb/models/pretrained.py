@@ -67,7 +67,7 @@ def _read(folder: Path | str, dtype: str, **said):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    safely = {"trust_remote_code": False}
+    safely = dict(trust_remote_code=False)  # left out, transformers asks whether to
     with _in_one_sentence(folder, **said), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, **safely)
         empty = AutoModelForCausalLM.from_config(config, **safely)
