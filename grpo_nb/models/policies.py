@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from grpo_nb import templates
-from grpo_nb.models import pretrained, tiny, with_unsloth
+from grpo_nb.models import adapters, pretrained, tiny, with_unsloth
 
 
 def load_policy(
@@ -47,13 +47,9 @@ def _pretrained(given: dict, path: str | Path | None, system_prompt: str):
     """The model that a profile names, with the adapter of `path` if it holds one; or the whole model that is there."""
     is_adapter = path is not None and (Path(path) / "adapter_config.json").is_file()
     settings = {key: given[key] for key in ("dtype", "chat_template") if key in given}
-    name = given["model_name"] if path is None or is_adapter else path
+    name = given["model_name"] if path is None or is_adapter else Path(path)
     policy, tokenizer = pretrained.load_pretrained(name, system_prompt=system_prompt, **settings)
-    if is_adapter:
-        from peft import PeftModel
-
-        policy = PeftModel.from_pretrained(policy, str(path), is_trainable=True)
-    return policy, tokenizer
+    return (adapters.with_adapter(policy, path, is_trainable=True) if is_adapter else policy), tokenizer
 
 
 def prepare(profile: SimpleNamespace) -> None:

@@ -187,7 +187,8 @@ def mend(policy, tokenizer) -> None:
     own = [tokenizer.pad_token_id, policy.config.get_text_config().pad_token_id, tokenizer.unk_token_id]
     special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
     in_use = {None, tokenizer.eos_token_id, tokenizer.bos_token_id, *ends}
-    free = [number for number in (*own, *special) if number not in in_use]
+    rows = policy.config.get_text_config().vocab_size  # of the embedding
+    free = [number for number in (*own, *special) if number not in in_use and number < rows]
     if not free:
         raise ValueError(
             "a tokenizer must have a token to pad with that is not its end (got none). Add one to its folder: "

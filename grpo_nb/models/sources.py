@@ -70,7 +70,7 @@ def _in_folder(folder: Path) -> Path:
     """The folder itself if it holds a whole model, else the one GGUF file that it holds."""
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
         return folder
-    held = sorted(folder.glob("*.gguf"))
+    held = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
     if len(held) == 1:
         return held[0]
     got, advice = "neither", "Save one with save_pretrained or export.merge, or put one .gguf file there."
