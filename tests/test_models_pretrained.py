@@ -16,7 +16,6 @@ from grpo_nb.models import machines, pretrained, sources
 from grpo_nb.runs import tracking
 from tests import small_gguf
 
-needs_gguf = pytest.mark.skipif(not sources.importlib.util.find_spec("gguf"), reason="needs gguf, see docs/install.md")
 IDS = torch.arange(6)[None]
 
 
@@ -305,7 +304,6 @@ def test_smollm2_answers(smol):
 # Refusals.
 
 
-@needs_gguf
 @pytest.mark.parametrize(
     "change",
     [
@@ -340,7 +338,6 @@ def test_a_damaged_file_is_refused_in_one_sentence(change, written, tmp_path):
     assert not [path for path in (tmp_path / "outputs").rglob("*.safetensors")]
 
 
-@needs_gguf
 def test_any_damage_loads_or_is_refused(written, tmp_path):
     made = random.Random(0)
     for _ in range(8):
@@ -432,7 +429,7 @@ def test_settings_are_refused_before_anything_is_looked_for(settings, sentence):
 
 
 def test_a_model_without_a_template_has_none_to_keep(tmp_path):
-    pytest.importorskip("gguf")
+    pytest.importorskip("gguf", reason="needs gguf, see docs/install.md")
     file = small_gguf.write(tmp_path / "plain.gguf", template="")
     with pytest.raises(
         ValueError, match=r"must have a chat template to keep \(got none\)\. Take chat_template='series'"
