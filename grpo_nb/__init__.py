@@ -16,9 +16,9 @@ A module imports only modules above it in this table:
 | `templates`  | messages → prompt text; the tags, in one place                                             |
 | `rewards`    | completion text → parsed answer → score; TRL's contract of a reward                        |
 | `data`       | task or data set → rows `{"prompt", "answer", …}`                                          |
-| `models`     | profile → policy + tokenizer + LoRA; the only file that imports unsloth, and first         |
 | `plots`      | curves, batch flows, token colours, tables; data in, Figure or HTML out                    |
 | `runs`       | what keeps a run alive: its folder, callbacks, sealed checkpoints, resuming, SwanLab       |
+| `models`     | profile → policy + tokenizer + LoRA: from nothing, pretrained, or by Unsloth               |
 | `guards`     | what TRL lets pass: bad rewards, bad gradients, a run that learns nothing                  |
 | `evaluate`   | pass@1 and greedy accuracy, format rate, on held-out problems; what got worse beside them  |
 | `preflight`  | what a run must satisfy before a model loads: keys, values, rows, rewards, disk            |

@@ -87,30 +87,12 @@ def adapter_report(path: str | Path) -> SimpleNamespace:
     """
     import torch
 
-    tensors = _tensors(path)
+    tensors = models.adapter_tensors(path)
     return SimpleNamespace(
         tensors=len(tensors),
         all_zero=[name for name, tensor in tensors.items() if not tensor.any()],
         non_finite=[name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()],
     )
-
-
-def _tensors(path: str | Path) -> dict:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    file = Path(path).expanduser() / "adapter_model.safetensors"
-    if not file.exists():
-        raise FileNotFoundError(
-            f"the folder must hold adapter_model.safetensors (got {path}). Save it with export.save_adapter."
-        )
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{file.name} must be a whole safetensors file (got {error}, of {file.stat().st_size} bytes). Copy or "
-            "download it again; where Git LFS has left its pointer, run git lfs pull."
-        ) from error
 
 
 def verify_adapter(path: str | Path) -> SimpleNamespace:
@@ -166,38 +148,10 @@ def load_adapter(base, path: str | Path, *, is_trainable: bool = False):
     """A saved adapter on top of its base, ready to generate: frozen, or `is_trainable`, to train it on.
 
     Args:
-        base: the model that it was trained on; the adapter is put into it.
+        base: the model that it was trained on; the adapter is put into it, in place of one that it carries.
     Raises: ValueError if the adapter does not fit the base; FileNotFoundError if the folder holds none.
     """
-    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-
-    path = Path(path).expanduser()
-    saved, problem = _tensors(path), ""
-    try:
-        if PeftConfig.from_pretrained(str(path)).peft_type is None:
-            raise KeyError("peft_type")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"an adapter's folder must hold an adapter_config.json that PEFT can read (got {type(error).__name__}: "
-            f"{error}). Copy the whole folder again, or update peft to the version that wrote it."
-        ) from error
-    try:
-        policy = PeftModel.from_pretrained(base, str(path), is_trainable=is_trainable).eval()
-        loaded = get_peft_model_state_dict(policy, save_embedding_layers=False)
-        missing = {name for name in loaded.keys() ^ saved.keys() if "lora_" in name}
-        problem = f"{len(missing)} tensors of one have no partner, first {min(missing)}" if missing else ""
-    except (RuntimeError, ValueError) as error:
-        problem = next(
-            (s.strip() for s in str(error).splitlines() if re.search("size mismatch|^Target modules", s)), ""
-        )
-        if not problem:
-            raise
-    if problem:
-        raise ValueError(
-            f"an adapter must go onto the base that it was trained on (got {problem}). Load that base anew; its name "
-            f"stands in {path / 'adapter_config.json'}."
-        )
-    return policy
+    return models.with_adapter(base, path, is_trainable=is_trainable).eval()
 
 
 def merge(policy, tokenizer, path: str | Path, *, dtype: str = "bfloat16") -> Path:

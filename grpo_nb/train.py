@@ -37,8 +37,8 @@ def sft_trainer(
 ):
     """TRL's `SFTTrainer` on prompt/completion rows: the loss falls on completion tokens only.
 
-    A policy built from nothing trains all its weights but those that are frozen; a GPU profile's checkpoint, and any
-    policy that carries a LoRA adapter, trains the adapter.
+    A policy built from nothing trains all its weights but those that are frozen; a pretrained one that the profile
+    names, and any policy that carries a LoRA adapter, trains the adapter.
 
     Args:
         rows: from `data.sft_rows`.
@@ -56,8 +56,7 @@ def sft_trainer(
     from trl import SFTConfig, SFTTrainer
 
     evaluations.check_given(settings, SFTConfig, held_out)
-    is_unsloths = profile.policy["backend"] == "unsloth"
-    has_adapter = is_unsloths or hasattr(policy, "peft_config")
+    has_adapter = "model_name" in profile.policy or hasattr(policy, "peft_config")
     policy = models.add_lora(policy, profile, seed=seed) if has_adapter else models.own_copy(policy)
     models.check_trains(policy)
     trainer = SFTTrainer(

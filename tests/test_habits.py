@@ -194,10 +194,11 @@ def test_every_text_names_its_encoding():
 def test_nothing_runs_what_a_model_writes():
     """What SECURITY.md says of the package: no eval, exec, pickle or shell."""
     forbidden = re.compile(
-        r"(?<![.\w])(?:eval|exec)\(|import pickle|pickle\.load|os\.system|shell=True|trust_remote_code"
+        r"(?<![.\w])(?:eval|exec)\(|import pickle|pickle\.load|os\.system|shell=True|trust_remote_code(?!=False)"
     )
     found = [
         path.name for path in (ROOT / "grpo_nb").rglob("*.py") if forbidden.search(path.read_text(encoding="utf8"))
     ]
     assert found == []
     assert forbidden.search("x = eval(text)") and not forbidden.search("model.eval()")
+    assert forbidden.search("trust_remote_code=True") and forbidden.search('{"trust_remote_code": True}')

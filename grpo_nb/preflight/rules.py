@@ -121,7 +121,7 @@ def check_adapter(profile, *, is_tied: bool | None = None) -> None:
     if is_tied is None:
         found = decoders.named(profile.policy.get("model_name", "")) or {}
         published = found.get("tie_word_embeddings", False)  # unknown: `models.add_lora` looks
-        is_tied = published if profile.policy["backend"] == "unsloth" else True
+        is_tied = published if "model_name" in profile.policy else True
     named = [lora.get(key) or () for key in ("target_modules", "modules_to_save", "target_parameters")]
     if not lora.get("exclude_modules"):  # else PEFT knows, and `models.add_lora` looks
         models.refuse_tied([end for end in ENDS if any(_names(kind, end) for kind in named)], is_tied=is_tied)

@@ -238,6 +238,7 @@ def _weights(model) -> str:
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
+        # A clone, for numpy could write to the weights: those that `models.own_copy` shares would be copied.
+        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().clone().numpy()
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode() + sample.tobytes())
     return digest.hexdigest()[:16]
