@@ -5,7 +5,7 @@ What a completion answers (`answer_in`):
 | completion              | true answer     | the answer that the verifier sees                          |
 |-------------------------|-----------------|------------------------------------------------------------|
 | in the exact layout     | (as below)      | read, as below, from what stands between the solution tags |
-| any other               | a number        | the last number in its last 256 characters, commas left out |
+| any other               | a number        | the last number in its last 256 characters, however spelt  |
 | any other               | text of k lines | its last k lines that are not blank                        |
 
 Then the verifier scores it, as it is: some give credit for a part of the way; number_sorting forgives every number a
@@ -13,13 +13,14 @@ difference of 1. Four rules stand before it, for a completion is a stranger's te
 looked at if it is
 
 1. longer than `ANSWER_LIMIT` characters and than four times the true answer;
-2. nan, inf or a number with an exponent of three digits: NaN is what some verifiers take for right (complex_arithmetic,
-   number_sorting), and 1e999999999 keeps coin_flip busy for ever;
-3. a number of the other sign than the true one: gsm_symbolic does not see a minus;
+2. nan or inf, or a number with an exponent of three digits: some verifiers take NaN for right (complex_arithmetic,
+   number_sorting), and what reads fractions would write 1e999999999 out;
+3. a wrong number of the other sign than the true one, which gsm_symbolic does not see, or one in which the true one
+   stands, for many verifiers pay for that: 1519 would earn three quarters where 151 is true;
 4. in countdown and puzzle24, whose verifiers evaluate it, more than a hundred digits, blanks, brackets and + - * /.
 
-Where an answer would be evaluated for other reasons, the task is refused (`REFUSED`). A verifier that raises has scored
-0. All this was read in reasoning-gym 0.1.25, so no other version is asked.
+Tasks whose verifier would evaluate more than that, or cannot tell right from wrong, are refused (`REFUSED`). A verifier
+that raises has scored 0. All this was read in reasoning-gym 0.1.25, so no other version is asked.
 
 A row's column `entry` says which problem it is, not what is in it: task, options, seed, number. The library makes the
 problem anew from that, so that no text of a data set is evaluated either (bitwise_arithmetic and number_sorting would).
@@ -38,7 +39,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grpo_nb.rewards import parsing, prose
+from grpo_nb.rewards import answers, parsing, prose
 
 VERSION = "0.1.25"
 AT_ONCE = 500  # problems that share a seed; some tasks make all of them when they begin
@@ -50,8 +51,13 @@ REFUSED = {
         ("intermediate_integration", "polynomial_multiplication", "simple_integration"),
         "its verifier evaluates text with sympy",
     ),
+    **dict.fromkeys(
+        ("boxnet", "graph_color", "propositional_logic", "rush_hour"), "its problems come without a true answer"
+    ),
     "codeio": "it executes code to make a problem",
+    "coin_flip": "its verifier takes 0 for 0.25, as for every number that begins so",
     "composite": "it puts other tasks together",
+    "game_of_life_halting": "its verifier takes every text for right",
     "rubiks_cube": "its verifier turns the cube as often as the text says, a billion times too",
 }
 _EXPRESSION = re.compile(r"(?!.*(?:\*\*|//))[-0-9+*/() ]{1,100}")
@@ -86,12 +92,14 @@ def answer_alone(completions: list, answer: list[str], **kwargs) -> list[float]:
         completions: strings or TRL's messages.
         answer: the data set's column of true answers; only its kind and length count.
         kwargs: the data set's other columns, which TRL passes too; not read.
+    Raises: ValueError if the lengths differ, TypeError if an answer is not text.
 
     >>> answer_alone(["85", " -3. ", "47 + 38 = 85", "It is 85."], ["85"] * 4)
     [1.0, 1.0, 0.0, 0.0]
     >>> answer_alone(["bat", "a bat"], ["tab"] * 2)
     [1.0, 0.0]
     """
+    answers.require_answers(completions, answer)
     texts = [parsing.text(completion) for completion in completions]
     return [float(_is_alone(text, truth)) for text, truth in zip(texts, answer, strict=True)]
 
@@ -115,13 +123,15 @@ def answer_in(text: str, truth: str) -> str:
     """
     inside = parsing.solution(text)
     text = text if inside is None else inside
-    if parsing.number(truth) is None:
+    true = parsing.number(truth)
+    if true is None:
         return "\n".join(_lines(text)[-len(_lines(truth)) :])
     if len(text) > parsing.PROSE_LIMIT:
         text = text[-parsing.PROSE_LIMIT :].partition(" ")[2]  # not half a number
     words = prose.number_words(text)
-    if not words or parsing.number(words[-1]) is None:
-        return ""
+    guess = parsing.number(words[-1]) if words else None
+    if guess is None or parsing.same_number(guess, true):
+        return "" if guess is None else truth
     match = _PLAIN.search(parsing.undressed(words[-1]).replace(" ", ""))
     return match[0].replace(",", "") if match else ""
 
@@ -207,7 +217,7 @@ def _task(gym: str, options: str, seed: int):
         near = difflib.get_close_matches(gym, set(known) - set(REFUSED), n=3) or ["chain_sum", "gsm_symbolic"]
         why = f"{gym}: {REFUSED[gym]}" if gym in REFUSED else repr(gym)
         raise ValueError(
-            f"gym must be a task of reasoning-gym whose answers can be verified safely (got {why}). "
+            f"gym must be a task of reasoning-gym with a verifier that can be trusted (got {why}). "
             f"Try {', '.join(near)}."
         )
     task, config = known[gym]
@@ -238,7 +248,7 @@ def _known() -> dict[str, tuple]:
         ) from error
     if found != VERSION:
         raise ImportError(
-            f"the task gym needs reasoning-gym {VERSION}, whose verifiers were looked through (got {found}). "
+            f"the task gym needs reasoning-gym {VERSION}, whose verifiers were read (got {found}). "
             f"Run pip install reasoning-gym=={VERSION}."
         )
     return known
@@ -267,7 +277,9 @@ def _may_be_seen(answer: str, truth: str, gym: str) -> bool:
     if gym in ARITHMETIC and not _EXPRESSION.fullmatch(answer):
         return False
     guess, true = parsing.number(answer), parsing.number(truth)
-    return guess is None or true is None or guess * true >= 0
+    if guess is None or true is None or parsing.same_number(guess, true):
+        return True
+    return guess * true >= 0 and not (true.denominator == 1 and truth in answer)
 
 
 def _lines(text: str) -> list[str]:
