@@ -433,7 +433,7 @@ def test_other_columns_go_with_the_prompt_but_nothing_that_teaches():
     }
 
 
-def test_the_easier_rows_are_those_of_few_steps():
+def test_the_easier_rows_are_those_of_few_steps(tmp_path):
     sample = {"name": "gsm8k_sample", "num_train": 10, "num_held_out": 5}
     train, held_out = data.load_task({**sample, "most_steps": 2})
     assert {data.steps(row["working"]) for row in train + held_out} == {1, 2}
@@ -442,6 +442,10 @@ def test_the_easier_rows_are_those_of_few_steps():
         data.load_task({**sample, "most_steps": 0})
     with pytest.raises(ValueError, match="different problems"):
         data.load_task({**sample, "most_steps": 1, "num_train": 99})
+    file = tmp_path / "bare.jsonl"
+    file.write_text('{"problem": "1+1?", "answer": "2"}', encoding="utf8")
+    with pytest.raises(ValueError, match=r"at most 3 steps \(got none among 1 of .*bare\.jsonl\)\. Raise it"):
+        data.load_task({"name": str(file), "num_train": 1, "num_held_out": 0, "most_steps": 3})
 
 
 def test_sft_rows_teach_the_demonstrators_solution_and_grpo_rows_hide_it():

@@ -41,9 +41,19 @@ def load_task(task: dict, *, seed: int = 0) -> tuple[list[dict], list[dict]]:
         return gym.problems(task.get("gym"), **sizes, **how, seed=seed)
     rows = load_rows(task["name"], columns=task.get("columns"))
     if "most_steps" in task:
-        limits.check_whole(most_steps=task["most_steps"])
-        rows = [row for row in rows if steps(row["working"]) <= task["most_steps"]]
+        rows = _of_few_steps(rows, task["most_steps"], where=task["name"])
     return split_rows(rows, **sizes, seed=seed)
+
+
+def _of_few_steps(rows: list[dict], most: int, *, where: str) -> list[dict]:
+    limits.check_whole(most_steps=most)
+    few = [row for row in rows if 0 < steps(row["working"]) <= most]
+    if not few:
+        raise ValueError(
+            f"most_steps needs rows whose working has at most {most} steps (got none among {len(rows)} of {where}). "
+            "Raise it, or leave it out."
+        )
+    return few
 
 
 def is_available(name: str, local_dir: str | os.PathLike | None = None) -> bool:

@@ -122,12 +122,12 @@ def answer_in(text: str, truth: str) -> str:
     'nus'
     """
     inside = parsing.solution(text)
-    text = text if inside is None else inside
+    text = (text if inside is None else inside).strip()
     true = parsing.number(truth)
     if true is None:
         return "\n".join(_lines(text)[-len(_lines(truth)) :])
     if len(text) > parsing.PROSE_LIMIT:
-        text = text[-parsing.PROSE_LIMIT :].partition(" ")[2]  # not half a number
+        text = re.sub(r"\A\S+", "", text[-parsing.PROSE_LIMIT :])  # which may be the rest of a number
     words = prose.number_words(text)
     guess = parsing.number(words[-1]) if words else None
     if guess is None or parsing.same_number(guess, true):
