@@ -92,7 +92,7 @@ complex_arithmetic decimal_arithmetic decimal_chain_sum polynomial_equations bit
 calendar_arithmetic time_intervals number_format fraction_simplification power_function advanced_geometry""".split()
 HOSTILE = [
     *["", "?", "nan", "-NaN", "nan+nani", "nanj", "nani", "inf", "-Infinity", "1e999999999", "1e9_999_999", "1e٩٩٩٩٩"],
-    *["9" * 5000, "9" * 200, "1/0", "9**9**9", "(" * 100, "-" * 99 + "1", "/".join("9" * 50), "[" * 250, "{" * 100],
+    *["9" * 5000, "9" * 200, "1/0", "2**9", "(" * 100, "-" * 99 + "1", "/".join("9" * 50), "[" * 250, "{" * 100],
     *[
         "[NaN, NaN, NaN]",
         "99999999!",
@@ -115,6 +115,38 @@ HOSTILE = [
         "\ud800",
     ],
 ]
+
+
+@with_library
+def test_only_plain_arithmetic_is_evaluated(monkeypatch):
+    sums = [f"{'(' * 40}1{')' * 40}", "1+2", "8 / (3 - 8/3)", "()"]
+    code = [
+        "x",
+        "().__class__",
+        "__import__('os')",
+        "9**9**9",
+        "99999999!",
+        "2**9",
+        "2* *9",
+        "9//2",
+        "9!",
+        "1e5",
+        "1_0",
+        "1.5",
+        "٣+1",
+        "1\n+1",
+        "1;2",
+    ]
+    for gym in verifiers.ARITHMETIC:
+        about, module = entry(gym), sys.modules[type(verifiers._task(gym, "{}", 7)).__module__]
+        verifiers.score(verifiers.problem(about)["answer"], about)  # what is only made now is not an answer
+        seen: list[str] = []
+        monkeypatch.setattr(module, "parse_expr", lambda text, seen=seen: seen.append(text) or 24)
+        for text in [*sums, *code, "1+" * 50 + "1", *HOSTILE]:
+            verifiers.score(text, about)
+        assert seen[: len(sums) + 1] == [*sums, "2* *9"]  # which is no power, but an error
+        assert all(len(text) <= 100 and re.fullmatch(r"[-0-9+*/() ]+", text) for text in seen)
+        assert not any("**" in text or "//" in text for text in seen)
 
 
 @with_library
@@ -145,33 +177,11 @@ def test_the_rules_are_needed_and_keep_what_they_are_about_from_the_verifier():
 
 
 @with_library
-def test_only_plain_arithmetic_is_evaluated(monkeypatch):
-    sums = [f"{'(' * 40}1{')' * 40}", "1+2", "8 / (3 - 8/3)", "()"]
-    code = [
-        "x",
-        "().__class__",
-        "__import__('os')",
-        "2**9",
-        "2* *9",
-        "9//2",
-        "9!",
-        "1e5",
-        "1_0",
-        "1.5",
-        "٣+1",
-        "1\n+1",
-        "1;2",
-    ]
-    for gym in verifiers.ARITHMETIC:
-        about, module = entry(gym), sys.modules[type(verifiers._task(gym, "{}", 7)).__module__]
-        verifiers.score(verifiers.problem(about)["answer"], about)  # what is only made now is not an answer
-        seen, real = [], module.parse_expr
-        monkeypatch.setattr(module, "parse_expr", lambda text, seen=seen, real=real: seen.append(text) or real(text))
-        for text in [*sums, *code, "1+" * 50 + "1", *HOSTILE]:
-            verifiers.score(text, about)
-        assert seen[: len(sums) + 1] == [*sums, "2* *9"]  # which is no power, but an error
-        assert all(len(text) <= 100 and re.fullmatch(r"[-0-9+*/() ]+", text) for text in seen)
-        assert not any("**" in text or "//" in text for text in seen)
+def test_a_long_answer_is_not_looked_at():
+    about = entry("spell_backward")
+    truth = verifiers.problem(about)["answer"]
+    padded = truth.ljust(verifiers.ANSWER_LIMIT, "x")
+    assert 0 < verifiers.score(padded, about) < 1 and verifiers.score(padded + "x", about) == 0
 
 
 @with_library

@@ -103,9 +103,9 @@ def _terms(expression: str) -> list[int]:
 
 
 def _is_fair(entry: str, truth: str) -> bool:
-    """Whether the verifier gives the true answer the whole score, and a question mark or a zero less."""
+    """Whether a reply that is the true answer earns the verifier's whole score, and a question mark or a zero less."""
     wrong = [guess for guess in ("?", "0") if not parsing.is_same(guess, truth)]
-    is_known = bool(truth.strip()) and verifiers.score(truth, entry) >= 1
+    is_known = bool(truth.strip()) and verifiers.score(verifiers.answer_in(truth, truth), entry) >= 1
     return is_known and all(verifiers.score(guess, entry) < 1 for guess in wrong)
 
 

@@ -57,6 +57,7 @@ REFUSED = {
     "codeio": "it executes code to make a problem",
     "coin_flip": "its verifier takes 0 for 0.25, as for every number that begins so",
     "composite": "it puts other tasks together",
+    "futoshiki": "its answers say something by their blanks",
     "game_of_life_halting": "its verifier takes every text for right",
     "rubiks_cube": "its verifier turns the cube as often as the text says, a billion times too",
 }
