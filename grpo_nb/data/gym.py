@@ -23,8 +23,8 @@ from grpo_nb.batchflow import limits
 from grpo_nb.data.rows import normal_form
 from grpo_nb.rewards import parsing, verifiers
 
-_TERM = re.compile(r"([-+]?) ?([0-9]{1,30})")
-_SUM = re.compile(r"-?[0-9]{1,30}(?: [-+] [0-9]{1,30})*")
+_TERM = re.compile(r"([-+]?) ?(-?[0-9]{1,30})")
+_SUM = re.compile(r"-?[0-9]{1,30}(?: [-+] -?[0-9]{1,30})*")
 
 
 def problems(
@@ -94,12 +94,12 @@ def _key(made: Mapping) -> str:
 def _terms(expression: str) -> list[int]:
     """The signed numbers of a sum; none of any other expression.
 
-    >>> _terms("57 + 87 - 70"), _terms("2 * 3")
-    ([57, 87, -70], [])
+    >>> _terms("57 + 87 - 70"), _terms("-4 - -7"), _terms("2 * 3")
+    ([57, 87, -70], [-4, 7], [])
     """
     if not _SUM.fullmatch(expression):
         return []
-    return [int(sign + digits) for sign, digits in _TERM.findall(expression)]
+    return [int(digits) * (-1 if sign == "-" else 1) for sign, digits in _TERM.findall(expression)]
 
 
 def _is_fair(entry: str, truth: str) -> bool:
