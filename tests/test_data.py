@@ -424,6 +424,30 @@ def test_unknown_names_are_refused():
         data.split_rows([{"problem": "1"}, {"problem": "2"}], 2, 2)
 
 
+def test_other_columns_go_with_the_prompt_but_nothing_that_teaches():
+    row = {"problem": "1+1?", "answer": "2", "working": "1+1=2", "solution": "3", "entry": "{}", "level": 1}
+    assert {k: v for k, v in data.grpo_rows([row])[0].items() if k != "prompt"} == {
+        "answer": "2",
+        "entry": "{}",
+        "level": 1,
+    }
+
+
+def test_the_easier_rows_are_those_of_few_steps(tmp_path):
+    sample = {"name": "gsm8k_sample", "num_train": 10, "num_held_out": 5}
+    train, held_out = data.load_task({**sample, "most_steps": 2})
+    assert {data.steps(row["working"]) for row in train + held_out} == {1, 2}
+    assert max(data.steps(row["working"]) for row in data.load_rows("gsm8k_sample")) > 2
+    with pytest.raises(ValueError, match=r"most_steps must be a whole number of at least 1 \(got 0\)"):
+        data.load_task({**sample, "most_steps": 0})
+    with pytest.raises(ValueError, match="different problems"):
+        data.load_task({**sample, "most_steps": 1, "num_train": 99})
+    file = tmp_path / "bare.jsonl"
+    file.write_text('{"problem": "1+1?", "answer": "2"}', encoding="utf8")
+    with pytest.raises(ValueError, match=r"at most 3 steps \(got none among 1 of .*bare\.jsonl\)\. Raise it"):
+        data.load_task({"name": str(file), "num_train": 1, "num_held_out": 0, "most_steps": 3})
+
+
 def test_sft_rows_teach_the_demonstrators_solution_and_grpo_rows_hide_it():
     row = {"problem": "2+2?", "answer": "4", "working": "2+2=5", "solution": "5"}
     (sft,), (grpo,) = data.sft_rows([row], system_prompt="Add."), data.grpo_rows([row])

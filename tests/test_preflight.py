@@ -1,5 +1,6 @@
 """What is wrong is refused in one sentence of three parts, before a model is touched, and the docs say the same."""
 
+import collections
 import random
 import re
 import time
@@ -229,6 +230,42 @@ def test_few_lively_prompts_are_reported(profile, rows, tiny):
 
     report = preflight.check(profile.grpo, first, [only_one], profile, tokenizer=tokenizer, policy=policy)
     assert report["alive_share"] == 1 / 16 and report["advice"].startswith("too hard for most prompts: Take easier")
+
+
+def test_the_level_with_most_lively_prompts_comes_first(profile, rows, tiny):
+    right: dict[str, int] = {}  # prompt → how many of its four completions count as right
+    judged: collections.Counter = collections.Counter()
+
+    def is_right(completion, row):
+        judged[str(row["prompt"])] += 1
+        return judged[str(row["prompt"])] % 4 < right[str(row["prompt"])]
+
+    def paid(prompts, completions, **columns):
+        return [float(place % 4 < right[str(prompt)]) for place, prompt in enumerate(prompts)]
+
+    all_rows = prompts(rows)
+    levels = {name: all_rows[4 * i : 4 * i + 4] for i, name in enumerate(["never", "always", "one", "half", "most"])}
+    for name, counts in zip(levels, [[0] * 4, [4] * 4, [2, 0, 0, 0], [2, 2, 2, 4], [1, 1, 1, 0]], strict=True):
+        right |= {str(row["prompt"]): count for row, count in zip(levels[name], counts, strict=True)}
+    config = {"num_generations": 4, "max_completion_length": 2}
+    found = preflight.choose(*tiny, levels, [paid], config, is_right=is_right)
+    assert [(row["level"], row["alive"], row["right"]) for row in found] == [
+        ("half", 0.75, 10 / 16),  # as lively as "most", and nearer to half
+        ("most", 0.75, 3 / 16),
+        ("one", 0.25, 2 / 16),
+        ("never", 0.0, 0.0),
+        ("always", 0.0, 1.0),
+    ]
+    assert [row["advice"] for row in found][2:] == ["", "too hard for most prompts", "too easy for most prompts"]
+    dead = {name: levels[name] for name in ("never", "always")}
+    with pytest.raises(ValueError, match=r"\(got none; right are never 0%, always 100%\)\. Take an easier one"):
+        preflight.choose(*tiny, dead, [paid], config, is_right=is_right)
+
+
+@pytest.mark.parametrize("levels", [{}, {"easy": []}, [], None])
+def test_levels_hold_rows(levels):
+    with pytest.raises(ValueError, match="levels must be a dict from names to rows, at least one of each"):
+        preflight.choose(None, None, levels, [by_chance], {})
 
 
 def test_weights_and_none_count_as_in_trl():

@@ -313,3 +313,24 @@ def test_numbers_of_two_types_are_one_kind():
 
 def test_the_question_is_what_the_user_asks():
     assert prompts.question(ROWS[0]["prompt"]) == prompts.question(ROWS[1]["prompt"]) == "What is 1+1?"
+
+
+def test_a_verifier_needs_entries():
+    with pytest.raises(
+        ValueError, match=r"verified needs the column 'entry' \(got 'prompt', 'answer'\)\. Take rows of "
+    ):
+        preflight.check_rewards([rewards.verified], ROWS)
+    entries = [{**row, "entry": entry} for row, entry in zip(ROWS, ["{}", None], strict=True)]
+    with pytest.raises(ValueError, match=r"row 1, column 'entry', must have what the reward verified reads there"):
+        preflight.check_rewards([rewards.verified], entries)
+    with pytest.raises(ValueError, match=r"the reward verified .*an entry must name a problem of reasoning-gym"):
+        preflight.dry_run([rewards.verified], entries[:1])
+
+
+def test_rows_of_reasoning_gym_bring_them():
+    pytest.importorskip("reasoning_gym", reason="needs reasoning-gym==0.1.25")
+    train, _ = data.load_task({"name": "gym", "gym": "chain_sum", "num_train": 4, "num_held_out": 0})
+    rows = data.grpo_rows(train)
+    assert rows[0].keys() == {"prompt", "answer", "entry"}
+    preflight.check_rewards([rewards.verified, rewards.answer_alone], rows)
+    assert preflight.dry_run([rewards.verified], rows)

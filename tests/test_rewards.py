@@ -365,7 +365,7 @@ def test_departure_23_blanks_beside_signs_are_no_difference():
 # --- Refusal
 
 
-@pytest.mark.parametrize("reward", [rewards.check_answer, rewards.check_numbers])
+@pytest.mark.parametrize("reward", [rewards.check_answer, rewards.check_numbers, rewards.answer_alone])
 def test_lengths_and_types_are_checked(reward):
     with pytest.raises(ValueError, match=r"one answer per completion \(got 2 completions, 1 answers\)"):
         reward([block("2"), "2"], ["2"])

@@ -20,6 +20,7 @@ RANGES = {
     "match_format_approximately": (-3.0, 1.5),
     "check_answer": (-4.5, 5.0),
     "check_numbers": (-2.5, 3.5),
+    "answer_alone": (0.0, 1.0),
 }
 MAY_ANSWER_NONE = {"check_numbers"}
 

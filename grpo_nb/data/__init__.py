@@ -1,8 +1,9 @@
 """Task or data set → rows {"problem", "answer", "working"} → what TRL's trainers eat.
 
-One generated task (addition with written carries) that needs nothing; three public data sets, from the Hub or from a
-local folder, `GRPO_NB_DATA/<name>/`; and tables of your own, by path (`load_rows`) or in memory (`as_rows`). Files are
-JSON (an array, or lines), Parquet, CSV or TSV, perhaps with .gz. Every table is read by one contract:
+One generated task (addition with written carries) that needs nothing; those of reasoning-gym, where it is installed;
+three public data sets, from the Hub or from a local folder, `GRPO_NB_DATA/<name>/`; and tables of your own, by path
+(`load_rows`) or in memory (`as_rows`). Files are JSON (an array, or lines), Parquet, CSV or TSV, perhaps with .gz.
+Every table is read by one contract:
 
 | ours      | column, the first that is there                      | what its cell may be                           |
 |-----------|------------------------------------------------------|------------------------------------------------|
@@ -19,6 +20,7 @@ A row without a problem or an answer is left out, and one line says how many wer
 | file       | functions                                        | question                                          |
 |------------|--------------------------------------------------|---------------------------------------------------|
 | `addition` | `addition`, `column_addition`                    | what does the generated task look like            |
+| `gym`      | `problems`                                       | what do reasoning-gym's tasks look like           |
 | `files`    | `read_file`                                      | what is in a file, and which files are a split    |
 | `tables`   | `as_rows`, `read_rows`                           | what is a record's problem, what its answer       |
 | `sources`  | `load_task`, `load_rows`, `is_available`         | where does a data set come from                   |
@@ -32,6 +34,7 @@ from grpo_nb.data.rows import (
     normal_form,
     sft_rows,
     split_rows,
+    steps,
     token_lengths,
     without_problems,
 )

@@ -64,14 +64,26 @@ def sft_rows(rows: list[dict], *, system_prompt: str | None = None) -> list[dict
 
 
 def grpo_rows(rows: list[dict], *, system_prompt: str | None = None) -> list[dict]:
-    """Rows as TRL's GRPOTrainer wants them: the prompt, and the answer for the reward functions' eyes only."""
+    """Rows as TRL's GRPOTrainer wants them: the prompt, and for the reward functions' eyes only the answer.
+
+    Other columns go with it, for TRL hands each to the rewards by its name; `working` and `solution` stay behind.
+    """
     return [
         {
             "prompt": templates.prompt_messages(row["problem"], system_prompt or templates.SYSTEM_PROMPT),
-            "answer": row["answer"],
+            **{key: cell for key, cell in row.items() if key not in ("prompt", "problem", "working", "solution")},
         }
         for row in rows
     ]
+
+
+def steps(working: str) -> int:
+    """Steps of a worked answer: its calculations, <<48/2=24>> in GSM8K, or where none is marked its lines.
+
+    >>> steps("He has 48/2 = <<48/2=24>>24. That is\\nall."), steps("Half of 48 is 24.\\nTwice 24 is 48."), steps("")
+    (1, 2, 0)
+    """
+    return working.count("<<") or sum(bool(line.strip()) for line in working.splitlines())
 
 
 def token_lengths(rows: Sequence[dict], tokenizer) -> list[int]:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from grpo_nb import profiles
-from grpo_nb.data import files, tables
+from grpo_nb.batchflow import limits
+from grpo_nb.data import files, gym, tables
 from grpo_nb.data.addition import addition
-from grpo_nb.data.rows import split_rows
+from grpo_nb.data.rows import split_rows, steps
 from grpo_nb.rewards import parsing
 
 # Hub address, configuration and split names; the folder under GRPO_NB_DATA carries the key's name.
@@ -24,17 +25,35 @@ def load_task(task: dict, *, seed: int = 0) -> tuple[list[dict], list[dict]]:
     """Rows to train on and held-out rows that share no problem with them.
 
     Args:
-        task: a profile's `task` dict: `name` (addition, a public data set, or the path of a table of your own, with
-            its `columns` if need be), `num_train`, `num_held_out`, and for addition `digits` and `slip_rate`.
+        task: a profile's `task` dict: `name` (addition, gym, a public data set, or the path of a table of your own,
+            with its `columns` if need be), `num_train`, `num_held_out`; for addition `digits` and `slip_rate`; for gym
+            `gym`, a task of reasoning-gym, its `options` and `question` (`gym.problems`); for others perhaps
+            `most_steps`, which keeps the easier rows: those whose working has no more steps.
         seed: picks the problems and the demonstrator's slips.
-    Returns: (train, held_out), lists of rows {"problem": str, "answer": str, "working": str}.
-    Raises: ValueError if the task is unknown or has too few problems.
+    Returns: (train, held_out), lists of rows {"problem": str, "answer": str, "working": str}, of gym with "entry".
+    Raises: ValueError if the task is unknown or has too few problems; ImportError for gym without reasoning-gym.
     """
+    sizes = {"num_train": task["num_train"], "num_held_out": task["num_held_out"]}
     if task["name"] == "addition":
-        sizes = {"num_train": task["num_train"], "num_held_out": task["num_held_out"]}
         return addition(**sizes, digits=task["digits"], slip_rate=task["slip_rate"], seed=seed)
+    if task["name"] == "gym":
+        how = {key: task[key] for key in ("options", "question") if key in task}
+        return gym.problems(task.get("gym"), **sizes, **how, seed=seed)
     rows = load_rows(task["name"], columns=task.get("columns"))
-    return split_rows(rows, task["num_train"], task["num_held_out"], seed=seed)
+    if "most_steps" in task:
+        rows = _of_few_steps(rows, task["most_steps"], where=task["name"])
+    return split_rows(rows, **sizes, seed=seed)
+
+
+def _of_few_steps(rows: list[dict], most: int, *, where: str) -> list[dict]:
+    limits.check_whole(most_steps=most)
+    few = [row for row in rows if 0 < steps(row["working"]) <= most]
+    if not few:
+        raise ValueError(
+            f"most_steps needs rows whose working has at most {most} steps (got none among {len(rows)} of {where}). "
+            "Raise it, or leave it out."
+        )
+    return few
 
 
 def is_available(name: str, local_dir: str | os.PathLike | None = None) -> bool:

@@ -18,7 +18,7 @@
 | `context_lengths` | `check_lengths`                      | does each prompt leave room for its completion            |
 | `signatures`      | `check_rewards`                      | does each reward name what TRL will hand it               |
 | `dry_runs`        | `dry_run`                            | what does each reward answer to odd completions           |
-| `difficulty`      | `check_alive`                        | does a policy solve some of the prompts sometimes         |
+| `difficulty`      | `check_alive`, `choose`              | does a policy solve some of the prompts sometimes         |
 
 Rows count from 0 in every sentence: `rows[3]` shows what "row 3" is about.
 """
@@ -26,6 +26,7 @@ Rows count from 0 in every sentence: `rows[3]` shows what "row 3" is about.
 from grpo_nb.data.tables import read_rows
 from grpo_nb.preflight.columns import check_columns, check_filled, check_media, check_truths
 from grpo_nb.preflight.context_lengths import check_lengths
+from grpo_nb.preflight.difficulty import choose
 from grpo_nb.preflight.disk import check_disk, largest_checkpoint
 from grpo_nb.preflight.dry_runs import dry_run
 from grpo_nb.preflight.keys import check_keys

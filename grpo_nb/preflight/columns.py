@@ -21,7 +21,9 @@ def check_columns(rows: Sequence[dict], needed: Sequence[str], *, why: str) -> N
         renamed = [f"{old} to {new}" for new in missing for old in ALIASES.get(new, ()) if old in rows[0]]
         is_ours, is_readable = {"problem", "answer"} <= rows[0].keys(), tables.is_readable(rows[0])
         table = "rows" if is_ours else "data.as_rows(rows)"
-        if "working" in missing and is_readable:
+        if "entry" in missing:
+            advice = 'Take rows of data.load_task({"name": "gym", …}), through data.grpo_rows, or another reward.'
+        elif "working" in missing and is_readable:
             advice = "Pass data.as_rows(rows), whose working may be empty."
         elif is_ours or (is_readable and ("prompt" in missing or missing == ["answer"] and not renamed)):
             advice = f"Pass data.grpo_rows({table}), or for SFT data.sft_rows({table})."

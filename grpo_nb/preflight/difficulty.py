@@ -2,13 +2,14 @@
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from grpo_nb import evaluate, templates
-from grpo_nb.preflight import dry_runs
+from grpo_nb import data, evaluate, templates
+from grpo_nb import rewards as scoring
+from grpo_nb.preflight import dry_runs, keys
 from grpo_nb.rewards import contract
 
-DRAWN_PROMPTS = 16  # on which `check_alive` samples
+DRAWN_PROMPTS = 16  # on which `check_alive` samples, and `choose` for each level
 FEW_ALIVE = 0.2  # of them: below this share most of the compute buys no gradient
 
 
@@ -56,16 +57,8 @@ def check_alive(policy, tokenizer, rows: Sequence[dict], rewards: Sequence[Calla
     """
     if not all(contract.is_function(reward) and not contract.is_async(reward) for reward in rewards):
         return {}
-    drawn, many = random.Random(0).sample(list(rows), min(DRAWN_PROMPTS, len(rows))), config["num_generations"]
-    samples = evaluate.completions(
-        policy,
-        tokenizer,
-        drawn,
-        num_return_sequences=many,
-        max_new_tokens=config["max_completion_length"],
-        temperature=config["temperature"],
-    )
-    weights = config["reward_weights"] or ()
+    drawn, samples = _sampled(policy, tokenizer, rows, config)
+    many, weights = config["num_generations"], config["reward_weights"] or ()
     totals = group_totals(samples, drawn, rewards, weights)
     share = alive_share(totals)
     if share >= FEW_ALIVE:
@@ -84,6 +77,75 @@ def check_alive(policy, tokenizer, rows: Sequence[dict], rewards: Sequence[Calla
         f"(got equal scores, {mean:.3g} on average, for the {many} completions of each of {len(drawn)} prompts: "
         f"too {'easy' if is_easy else 'hard'}). {advice}."
     )
+
+
+def choose(
+    policy,
+    tokenizer,
+    levels: Mapping[str, Sequence[dict]],
+    rewards: Sequence[Callable],
+    config: dict,
+    *,
+    prompts: int = DRAWN_PROMPTS,
+    is_right: Callable[[str, dict], bool] | None = None,
+) -> list[dict]:
+    """Which of some tasks or difficulties to train on: that of which most prompts are solved sometimes, 0 < p < 1.
+
+    Args:
+        levels: name → rows, as `data.grpo_rows` makes them.
+        rewards: functions in TRL's contract.
+        config: settings of `GRPOConfig`: group size, completion length, temperature and reward weights count.
+        prompts: of each level on which to sample, always the same ones; with 16 the share is good to ±0.25.
+        is_right: (completion, row) → whether it counts as solved; None: as the row's verifier says, or without one
+            by the exact layout.
+    Returns: best first, and of equal ones first that which is nearer to half solved: [{"level", "alive" (the share of
+    groups whose rewards differ), "right" (the mean of p), "advice" ("" where most of the compute is not lost)}].
+    Raises: ValueError where no level has such a prompt, with the share of right completions of each.
+    """
+    from trl import GRPOConfig
+
+    if not isinstance(levels, Mapping) or not levels or not all(len(data.read_rows(rows)) for rows in levels.values()):
+        got = f"the keys {', '.join(map(repr, levels))}" if isinstance(levels, Mapping) else type(levels).__name__
+        raise ValueError(
+            f'levels must be a dict from names to rows, at least one of each (got {got}). Write {{"easy": rows}}.'
+        )
+    settings, found = keys.completed(config, GRPOConfig), []
+    for level, rows in levels.items():
+        drawn, samples = _sampled(policy, tokenizer, data.read_rows(rows), settings, prompts=prompts)
+        alive = alive_share(group_totals(samples, drawn, rewards, settings["reward_weights"] or ()))
+        judged = [
+            (is_right or _is_solved)(text, row) for row, texts in zip(drawn, samples, strict=True) for text in texts
+        ]
+        right = sum(judged) / len(judged)
+        advice = "" if alive >= FEW_ALIVE else f"too {'easy' if right > 0.5 else 'hard'} for most prompts"
+        found.append({"level": level, "alive": alive, "right": right, "advice": advice})
+    if not any(row["alive"] for row in found):
+        shares = ", ".join(f"{row['level']} {row['right']:.0%}" for row in found)
+        raise ValueError(
+            f"some level must have prompts that are solved sometimes, not always and not never (got none; right are "
+            f"{shares}). Take an easier one than those near 0 %, a harder one than those near 100 %, or reward a part "
+            "of the way."
+        )
+    return sorted(found, key=lambda row: (-row["alive"], abs(row["right"] - 0.5)))
+
+
+def _is_solved(completion: str, row: dict) -> bool:
+    is_verified = isinstance(row.get("entry"), str)
+    return scoring.is_right(completion, row) if is_verified else evaluate.is_correct(completion, row["answer"])
+
+
+def _sampled(policy, tokenizer, rows: Sequence[dict], config: dict, *, prompts: int = DRAWN_PROMPTS) -> tuple:
+    """Some rows, always the same, and a group of completions for each."""
+    drawn = random.Random(0).sample(list(rows), min(prompts, len(rows)))
+    samples = evaluate.completions(
+        policy,
+        tokenizer,
+        drawn,
+        num_return_sequences=config["num_generations"],
+        max_new_tokens=config["max_completion_length"],
+        temperature=config["temperature"],
+    )
+    return drawn, samples
 
 
 def _mean(totals: list[list[float | None]]) -> float:

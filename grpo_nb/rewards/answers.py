@@ -56,7 +56,7 @@ def check_answer(completions: list, answer: list[str], **kwargs) -> list[float]:
     >>> check_answer([block("2.0"), block(" 2 "), block("2.1"), block("3"), "2"], ["2"] * 5)
     [5.0, 3.5, 2.0, -2.5, -4.5]
     """
-    _require_answers(completions, answer)
+    require_answers(completions, answer)
     return [
         _solution_score(parsing.solution(parsing.text(completion)), true)
         for completion, true in zip(completions, answer, strict=True)
@@ -83,7 +83,7 @@ def check_numbers(completions: list, answer: list[str], **kwargs) -> list[float 
     >>> check_numbers(["<SOLUTION>Therefore, x = 5.", "<SOLUTION>x=10-5=5", "5"], ["5", "5", "5"])
     [3.5, -1.5, -2.5]
     """
-    _require_answers(completions, answer)
+    require_answers(completions, answer)
     return [
         _number_score(parsing.after_solution_start(parsing.text(completion)), parsing.number(true))
         for completion, true in zip(completions, answer, strict=True)
@@ -107,7 +107,8 @@ def can_match(truth: str) -> bool:
     return parsing.read_answer(truth) is not None or (is_line and not any(tag in text for tag in templates.TAGS))
 
 
-def _require_answers(completions: list, answer: list[str]) -> None:
+def require_answers(completions: list, answer: list[str]) -> None:
+    """Refuse a column of true answers that is not one text for each completion."""
     if len(answer) != len(completions):
         raise ValueError(
             f"there must be one answer per completion (got {len(completions)} completions, {len(answer)} answers). "
