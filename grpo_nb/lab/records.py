@@ -18,12 +18,29 @@ POINTS = 50  # of a curve, at most
 COMMON = ("date", "versions", "machine")  # of many arms
 
 
-def path() -> Path | None:
-    """The record: in the folder that GRPO_NB_RECORDS names, in `runs` here, or in the checkout; None where none is."""
+def path(name: str = NAME) -> Path | None:
+    """A record: in the folder that GRPO_NB_RECORDS names, in `runs` here, or in the checkout; None where none is."""
     named = profiles.folder_named("GRPO_NB_RECORDS")
     checkout = Path(__file__).parents[2] / "notebooks" / "runs"
     places = [named] if named else [Path("runs"), checkout]
-    return next((place / NAME for place in places if (place / NAME).is_file()), None)
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def recorded(name: str) -> list[dict]:
+    """Whole runs of a notebook, trained before the series was published: what each saved; [] where there is no record.
+
+    Args:
+        name: of the record, `<name>.json`, which `benchmarks/<name>.py` writes.
+    Raises: ValueError if it cannot be read.
+    """
+    there = path(f"{name}.json")
+    try:
+        return [] if there is None else list(json.loads(there.read_text(encoding="utf8"))["runs"])
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        advice = "Restore the file, or move it away: the notebook then shows your own run alone."
+        raise ValueError(
+            f"{there.name} must be a record of runs (got {type(error).__name__}: {error}). {advice}"
+        ) from error
 
 
 def find(asked: str) -> training.Measured | None:
