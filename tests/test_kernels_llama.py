@@ -56,7 +56,8 @@ def test_log_probs_entropies_and_lora_gradients_are_trls(ragged, policy, tmp_pat
     gradients = tiny.gradients(stock._compute_loss(policy, dict(inputs)), policy)
     assert all(value.norm() > 0 for name, value in gradients.items() if "lora" in name)
     counts = inputs["completion_mask"].bool()
-    for name, on in ON.items():
+    real_and_quick = policy.config.vocab_size > tiny.V and not ragged
+    for name, on in list(ON.items())[: 1 if real_and_quick else None]:
         switches = {switch: switch in on for switch in SWITCHES}
         ours = tiny.trainer_of(policy, folder, kind=KernelGRPOTrainer, switches=switches)
         assert not ours.left_to_trl().keys() - {"bf16_sampler"}, name

@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from torch import nn
 
 from grpo_nb.kernels import prefix
 
@@ -16,7 +15,7 @@ ATTENTION = "grpo_nb_grouped_heads"  # its name among transformers' implementati
 
 
 @contextlib.contextmanager
-def heads_grouped(decoder: nn.Module) -> Iterator[None]:
+def heads_grouped(decoder) -> Iterator[None]:
     """Inside, a model that attends by "sdpa" attends by `attention`; another stays as it is."""
     config = decoder.base_model.config
     own = config._attn_implementation

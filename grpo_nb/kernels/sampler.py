@@ -169,7 +169,7 @@ def _beginning(prompts: list[tuple]) -> tuple:
     >>> _beginning([(1, 2, 3), (1, 2), (1, 2, 5)])
     (1,)
     """
-    return os.path.commonprefix(prompts)[: min(map(len, prompts)) - 1] if len(prompts) > 1 else ()
+    return tuple(os.path.commonprefix(prompts)[: min(map(len, prompts)) - 1]) if len(prompts) > 1 else ()
 
 
 def _read(decoder, shared: Tensor, rest: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
