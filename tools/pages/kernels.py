@@ -78,7 +78,7 @@ repeats itself.
 SmolLM2-135M-Instruct in float32, its own chat template, LoRA r = 16 on seven projections, 4 prompts × 8 completions of
 at most 16 tokens; {real_threads}, {rounds}, the second step of a run. All runs start from the same weights. By the
 processor's seconds a step takes TRL {real_cpu:.1f} times as long as ours with all switches on, {rounded_cpu:.1f} times
-with `bf16_sampler` too.
+as long with `bf16_sampler` too; the clock's seconds are disturbed where other programs ran.
 
 {real}
 
@@ -87,7 +87,7 @@ them faster; it is off unless asked for. Completions are then drawn from a polic
 that trains, and the loss does not correct for it. On {tokens} tokens drawn by the rounded policy, log-probs differ by
 {mean:.3f} nats in the mean and {max:.2f} at most; KL(rounded ‖ float32) is about {kl:.4f} nats a token; the ratio of
 the two probabilities is {ratio_mean:.3f} in the mean, of whole completions between {ratio_of_completions_min:.2f} and
-{ratio_of_completions_max:.2f}. A run that clips ratios tightly, or weighs whole sequences, should leave it off.
+{ratio_of_completions_max:.2f}. No ratio that a loss clips shows this, for `old_logps` are of the float32 weights too.
 
 ## On a card
 
