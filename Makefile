@@ -72,6 +72,7 @@ bench: .venv/ready-$(STACK)
 	$(OFFLINE) OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.head cpu
 	$(OFFLINE) .venv/bin/python -m benchmarks.head cuda
 	$(OFFLINE) .venv/bin/python -m benchmarks.steps
+	$(OFFLINE) .venv/bin/python -m benchmarks.steps pretrained
 	$(OFFLINE) .venv/bin/python -m tools.pages.kernels
 	$(OFFLINE) .venv/bin/python -m tools.pages.proof
 	$(OFFLINE) .venv/bin/python -m tools.pages.survival

@@ -32,6 +32,24 @@ def test_the_table_marks_the_fastest_and_compares_with_trl():
     assert lines[-1] == f"{ours} 50.0% (50.0% … 50.0%) |"
 
 
+def test_a_pretrained_run_has_no_accuracy_and_is_compared_by_the_processors_seconds_too():
+    runs = [hand_made(kind, 0.4, 0.5) for kind in steps.KINDS_OF_PRETRAINED]
+    for run in runs:
+        del run["after"], run["curve"]
+        run["seconds"]["cpu"] /= 2 if steps.ROUNDED in run["kind"] else 1
+    rows = steps.summary(runs)
+    assert [row["speed_by_cpu"] for row in rows] == [1.0] * 6 + [2.0] * 2
+    lines = steps.table(rows).splitlines()
+    assert lines[0].endswith("| steps/s | × TRL |") and len({line.count("|") for line in lines}) == 1
+
+
+def test_an_answer_is_right_or_near():
+    """By hand: 84 for 85 is off by 1/85, of which half counts; 300 is off by more than the whole."""
+    said = [[{"content": text}] for text in ("47 + 38 = 85", "84", "300", "no idea")]
+    assert steps.right(said, [85] * 4) == [1.0, 0.0, 0.0, 0.0]
+    assert steps.near(said, [85] * 4) == pytest.approx([0.5, 0.5 - 1 / 170, 0.0, 0.0])
+
+
 # Law
 
 

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from grpo_nb.kernels import sampler
+from grpo_nb.kernels import grouped, sampler
 from grpo_nb.kernels.merged import merged
 
 V, SEED = 40, 24  # a seed of policies that end, differ and loop little
@@ -58,14 +58,14 @@ def options(**changes):
     return GenerationConfig(**{**usual, **changes}, disable_compile=True)
 
 
-def sampled(model, prompts=PROMPTS, *, seed: int = 0, **changes) -> list[list[int]]:
+def sampled(model, prompts=PROMPTS, *, seed: int = 0, dtype=None, **changes) -> list[list[int]]:
     """`sample` from a fresh random state, after `why_not` has agreed."""
     config = options(**changes)
     assert sampler.why_not(model, config, config.eos_token_id) is None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return sampler.sample(
-            model, prompts, generation_config=config, eos_token_ids=config.eos_token_id, pad_token_id=0
+            model, prompts, generation_config=config, eos_token_ids=config.eos_token_id, pad_token_id=0, dtype=dtype
         )
 
 
@@ -145,6 +145,21 @@ def test_prompts_are_read_once_and_what_has_ended_is_not_computed(monkeypatch):
     assert len({len(PROMPTS), *alive}) > 3, "or this test has not seen what it is about"
 
 
+SHARING = [[5, 9, 12, *rest] for rest in ([4, 6], [6], [8, 1, 30], [5, 9, 12, 4])]
+
+
+def test_what_all_prompts_begin_with_is_read_once():
+    """A prompt that is the others' beginning keeps its last token to itself."""
+    policy = policy_of()
+    for prompts, begin, rest in [(SHARING, 3, [4, 4]), ([[5, 9, 12], [5, 9, 12, 4]], 2, [2, 2])]:
+        with watched(policy) as calls:
+            ours = sampled(policy, prompts * 3)
+        assert [list(ids.shape) for ids, _ in calls[:2]] == [[1, begin], rest]
+        assert ours == generated(policy.eval(), prompts * 3) and len({tuple(row) for row in ours}) > 1
+    free = sampled(policy, SHARING * 3, do_sample=True)
+    assert sampled(policy, (SHARING * 3)[:1] + [[6]], do_sample=True)[0] == free[0], "others do not decide"
+
+
 def test_the_random_state_decides_and_moves_by_the_same_numbers_whatever_is_drawn():
     policy = policy_of()
     assert sampled(policy, do_sample=True, seed=1) == sampled(policy, do_sample=True, seed=1)
@@ -158,9 +173,11 @@ def test_the_random_state_decides_and_moves_by_the_same_numbers_whatever_is_draw
     assert after[0][0] != after[1][0] and torch.equal(after[0][1], after[1][1])
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["as they are", "rounded"])
 @pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
-def test_weights_and_modes_are_afterwards_what_they_were(fails):
+def test_weights_and_modes_are_afterwards_what_they_were(fails, dtype):
     policy = policy_of(lora={"lora_dropout": 0.1})
+    attends = policy.config._attn_implementation
     policy.get_base_model().model.layers[0].mlp.eval()
     before = {
         name: (value, value.data_ptr(), value.clone()) for name, value in policy.state_dict(keep_vars=True).items()
@@ -169,14 +186,16 @@ def test_weights_and_modes_are_afterwards_what_they_were(fails):
     merged_in = []
 
     def look(module, args):
-        merged_in.append(module.base_model.model.model.layers[1].self_attn.q_proj.merged)
+        layer = module.base_model.model.model.layers[1].self_attn.q_proj
+        merged_in.append(layer.merged and layer.weight.dtype == (dtype or torch.float32))
         if fails and len(merged_in) == 3:
             raise KeyboardInterrupt
 
     hook = policy.get_base_model().register_forward_pre_hook(lambda module, args: look(policy, args))
     with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
-        sampled(policy)
+        sampled(policy, dtype=dtype)
     hook.remove()
+    assert policy.config._attn_implementation == attends
     assert merged_in and all(merged_in), "or there was nothing to put back"
     for name, value in policy.state_dict(keep_vars=True).items():
         same, where, bits = before[name]
@@ -203,6 +222,17 @@ def test_adapters_are_merged_only_where_nothing_is_lost():
 
 
 # Oracle
+
+
+@pytest.mark.parametrize("groups", [1, 3, 9])
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+def test_attention_of_a_new_token_is_sdpas(padded, groups):
+    q, (k, v) = torch.randn(4, 9, 1, 8, dtype=torch.float64), torch.randn(2, 4, groups, 5, 8, dtype=torch.float64)
+    mask = torch.arange(5) >= torch.tensor([0, 1, 3, 4]).view(4, 1, 1, 1) if padded else None
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3, enable_gqa=True).transpose(1, 2)
+    ours, _ = grouped.attention(None, q, k, v, mask, scaling=0.3)
+    torch.testing.assert_close(ours, exact, rtol=0, atol=1e-12)
+    assert not padded or not torch.allclose(ours, grouped.attention(None, q, k, v, None, scaling=0.3)[0])
 
 
 @pytest.mark.parametrize("lora", [None, {"lora_dropout": 0.5}], ids=["whole", "lora"])
@@ -252,6 +282,7 @@ PRECISIONS = {
     "float64": ({}, torch.float64, 1e-12),
     "bfloat16": ({}, torch.bfloat16, 0.3),
     "autocast": ({}, torch.float32, 0.3),
+    "rounded while sampling": ({"dtype": torch.bfloat16}, torch.float32, 0.3),
 }
 
 
@@ -259,11 +290,11 @@ PRECISIONS = {
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_every_step_uses_the_log_probs_of_a_full_pass(name, lora, monkeypatch):
     """With rows leaving at once, step t's batch is the completions longer than t, in their order."""
-    _, dtype, tolerance = PRECISIONS[name]
+    changes, dtype, tolerance = PRECISIONS[name]
     monkeypatch.setattr(sampler, "DROP_SHARE", 0.0)
     policy = policy_of(lora=lora, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=name == "autocast"), watched(policy) as calls:
-        completions = sampled(policy, do_sample=True)
+        completions = sampled(policy, do_sample=True, **changes)
     steps = 0
     exact = [exact_logits(policy, p, c).float().log_softmax(-1) for p, c in zip(PROMPTS, completions, strict=True)]
     for t, (_, logits) in enumerate(calls):
@@ -363,6 +394,15 @@ def test_models_that_it_does_not_serve_go_to_generate(monkeypatch):
 def test_an_empty_prompt_is_refused(prompts):
     with pytest.raises(ValueError, match=r"every prompt must have a token \(got "):
         sampled(policy_of(num_hidden_layers=1), prompts)
+
+
+@pytest.mark.parametrize("greedy", [True, False], ids=["greedy", "drawn"])
+def test_a_broken_adapter_is_refused(greedy):
+    policy = policy_of(lora={})
+    policy.get_base_model().model.layers[1].mlp.up_proj.lora_B["default"].weight.data[3, 1] = torch.inf
+    with pytest.raises(ValueError, match=r"W \+ sBA must be finite \(got NaN or ∞ in "):
+        sampled(policy, do_sample=not greedy)
+    assert not any(getattr(module, "merged", False) for module in policy.modules())
 
 
 def test_broken_weights_are_refused_and_put_back():

@@ -17,7 +17,7 @@ import trl
 from test_losses import TRLS
 
 from grpo_nb import losses
-from grpo_nb.kernels import dead_rows, prefix
+from grpo_nb.kernels import dead_rows, prefix, sampler
 from grpo_nb.kernels.trainer import SWITCHES, KernelGRPOTrainer
 from tests import kernel_trainers as tiny
 from tests import wheels
@@ -430,6 +430,24 @@ def test_where_another_engine_samples_it_samples(setting, tmp_path, monkeypatch)
     assert sampled(trainer, PROMPTS) == [[setting]] and len(asked) == 1
     if trainer._has_cached_sampler:
         assert trainer.left_to_trl()["cached_sampler"].startswith("another engine samples")
+
+
+def test_weights_are_rounded_while_sampling_where_asked_and_where_it_gains(tmp_path, monkeypatch):
+    """Whether a processor gains is measured; here each answer is tried."""
+    model, dtypes = tiny.with_lora(tiny.tiny_model()), []
+    model.get_base_model().register_forward_pre_hook(lambda module, args: dtypes.append(module.lm_head.weight.dtype))
+    trainer = tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer, switches={"bf16_sampler": True})
+    for faster, dtype in [(True, torch.bfloat16), (False, torch.float32)]:
+        monkeypatch.setattr(sampler, "bf16_is_faster", lambda faster=faster: faster)
+        dtypes.clear()
+        sampled(trainer, PROMPTS)
+        assert set(dtypes) == {dtype} and ("bf16_sampler" in trainer.left_to_trl()) != faster
+    assert "no faster than float32" in trainer.left_to_trl()["bf16_sampler"]
+    monkeypatch.setattr(trainer, "use_vllm", True)
+    assert trainer.left_to_trl()["bf16_sampler"].startswith("another engine samples")
+    assert "some weights are not float32" in sampler.why_not_bf16(tiny.tiny_model(dtype=torch.float64))
+    with pytest.raises(ValueError, match="bf16_sampler needs cached_sampler"):
+        tiny.trainer_of(model, tmp_path, kind=KernelGRPOTrainer, switches={"bf16_sampler": True} | TRAINING)
 
 
 def test_images_go_to_trls_own_sampler(tmp_path, monkeypatch):

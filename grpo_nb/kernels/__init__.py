@@ -21,8 +21,9 @@ And what makes TRL's `GRPOTrainer` faster, each part by itself or all of them as
 | `tree`           | a micro-batch as a tree: each distinct beginning once, no padding                 |
 | `prefix`         | a model run on that tree                                                          |
 | `sampler`        | prompts read once, completions that have ended leave the batch                    |
+| `grouped`        | attention of one new token a row, for the sampler                                 |
 | `merged`         | LoRA added to its weights while sampling, and taken back to the bit               |
-| `trainer`        | `KernelGRPOTrainer`: five switches (not imported here, for it imports TRL)        |
+| `trainer`        | `KernelGRPOTrainer`: six switches (not imported here, for it imports TRL)         |
 
 The letters: N rows (in `linear_grpo_loss` completions), T tokens of the longest, H hidden, V vocabulary; a tile is
 [n, v]. One product of all rows with the head is 2NHV operations; passes are counted in them.

@@ -1,4 +1,4 @@
-"""LoRA layers computed as W + sBA, one product for three, for as long as a context lasts."""
+"""LoRA layers computed as W + sBA, one product for three, for as long as a context lasts; in fewer bits if asked."""
 
 import contextlib
 from collections import Counter
@@ -6,31 +6,54 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
-def merged(model: nn.Module) -> Iterator[None]:
-    """Inside, the model's LoRA layers are merged; afterwards their base weights are the very tensors of before.
+def merged(model: nn.Module, *, dtype: torch.dtype | None = None) -> Iterator[None]:
+    """Inside, the model's LoRA layers are merged; afterwards every parameter holds the very tensor of before.
 
     What cannot be merged without loss stays as it is and is merely slower: variants of LoRA, biases of its own, weights
     that another layer shares, disabled adapters, and products in 16 bits, which would round W + sBA as a whole.
 
     Args:
-        model: a `peft.PeftModel`; any other stays as it is.
-    Raises: ValueError from PEFT if a merged weight is not finite.
+        model: a `peft.PeftModel`; any other has nothing to merge.
+        dtype: what every parameter is rounded to inside, W + sBA as a whole too. None: nothing is rounded.
+    Raises: ValueError if a merged weight is not finite.
     """
-    kept = []
+    kept: dict[nn.Parameter, Tensor] = {}
+    layers = _mergeable(model)
     try:
-        for layer in _mergeable(model):
-            kept.append((layer, [(parameter, parameter.data) for parameter in layer.get_base_layer().parameters()]))
-            layer.merge(safe_merge=True)  # into a copy
+        for layer in layers:
+            weight = layer.get_base_layer().weight
+            kept[weight] = weight.data
+            weight.data = _whole(layer).to(dtype or weight.dtype)
+            layer.merged_adapters.extend(_adapters(layer))
+        for parameter in model.parameters() if dtype else ():
+            if parameter not in kept and parameter.is_floating_point():
+                kept[parameter] = parameter.data
+                parameter.data = parameter.data.to(dtype)
         yield
     finally:
-        for layer, parameters in kept:
-            for parameter, data in parameters:
-                parameter.data = data  # PEFT's `unmerge` would subtract, and be off by a rounding
+        for parameter, data in kept.items():
+            parameter.data = data  # PEFT's `unmerge` would subtract, and be off by a rounding
+        for layer in layers:
             layer.merged_adapters.clear()
+
+
+def _adapters(layer: Any) -> list[str]:
+    return [name for name in layer.active_adapters if name in layer.lora_A]
+
+
+@torch.no_grad()
+def _whole(layer: Any) -> Tensor:
+    """W + sBA: PEFT's `merge(safe_merge=True)` to the bit, which reads and writes a weight seven times for it."""
+    whole = layer.get_base_layer().weight.data
+    for name in _adapters(layer):
+        whole = layer.get_delta_weight(name).to(whole.dtype).add_(whole)
+    if not whole.sum().isfinite():
+        raise ValueError(f"W + sBA must be finite (got NaN or ∞ in {layer}). Look for the step at which weights broke.")
+    return whole
 
 
 def _mergeable(model: nn.Module) -> list[Any]:

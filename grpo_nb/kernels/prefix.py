@@ -56,12 +56,17 @@ def install(config) -> None:
 
     It has to stay for as long as a backward pass may come: gradient checkpointing looks it up again there.
     """
+    register(ATTENTION, attention)
+    config._attn_implementation = ATTENTION
+
+
+def register(name: str, function) -> None:
+    """Let transformers know an attention by a name, with the masks of "sdpa"."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(ATTENTION, attention)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-    config._attn_implementation = ATTENTION
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, sdpa_mask)
 
 
 def remove(config) -> None:

@@ -1,18 +1,28 @@
 """Completions of a small policy on the CPU: the tokens of `model.generate` in about half of its time.
 
-A group's prompt is read once, a completion that has ended leaves the batch, and a LoRA adapter is added to its weights
-for as long as sampling lasts. The forward pass, the cache, and what temperature or top-k do to the scores remain
-transformers' own. Two departures from `generate`:
+A group's prompt is read once and what all prompts begin with once, a completion that has ended leaves the batch, and a
+LoRA adapter is added to its weights for as long as sampling lasts. The forward pass but for a new token's attention
+(`grouped`), the cache, and what temperature or top-k do to the scores remain transformers' own. Two departures from
+`generate`:
 
 1. Every completion has its own row of uniform numbers, drawn before the first token. So what others do, or how soon
    they end, changes no token of it, and a batch moves torch's random state by N·T numbers however long it turns out.
 2. Dropout is off. Under TRL, `generate` samples in training mode: from a policy that drops what `lora_dropout` says.
 
-Not here, for it was measured: a preallocated cache saves 2 % at 40 tokens (11 % at 400), and costs a class.
+Weights may be rounded to bfloat16 while sampling (`dtype`), where the processor multiplies them faster. Completions
+then come from a policy that is a rounding away from the one that trains, as vLLM's do: log-probs of the loss are of the
+float32 weights, so a ratio to `old_logps` is what it was, and what lies between the two policies is not corrected for.
+docs/kernels.md says how much that is.
+
+Not here, for it was measured: a preallocated cache saves 2 % at 40 tokens (11 % at 400), and costs a class; products of
+queries, keys and values in one, or of gate and up, take the time of the single ones.
 """
 
 import contextlib
+import functools
 import inspect
+import os.path
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +32,7 @@ from torch import Tensor, nn
 
 from grpo_nb import shapes
 from grpo_nb.kernels import prefix
+from grpo_nb.kernels.grouped import heads_grouped
 from grpo_nb.kernels.merged import merged
 
 SERVED = """
@@ -83,9 +94,39 @@ def _unserved_option(options, eos_token_ids: list[int]) -> str | None:
     return None if set(ends) == set(eos_token_ids) else f"generation ends at {ends}, completions at {eos_token_ids}"
 
 
+def why_not_bf16(model: nn.Module) -> str | None:
+    """Why rounding the weights to bfloat16 would gain nothing here, in one clause; None where it would."""
+    if any(parameter.dtype != torch.float32 for parameter in _decoder(model).parameters()):
+        return "some weights are not float32"
+    return None if bf16_is_faster() else "this processor multiplies bfloat16 no faster than float32, as was measured"
+
+
+@functools.cache
+@torch.no_grad()
+def bf16_is_faster(repeats: int = 9) -> bool:
+    """Whether a product in bfloat16 takes less than 4/5 of float32's time here: measured once, for flags do not tell.
+
+    With AVX512_BF16 or AMX it takes half of it or less; without, torch converts, and it takes several times as long.
+    """
+    x, weight = torch.randn(32, 512), torch.randn(1536, 512)
+    seconds = {torch.float32: 9e9, torch.bfloat16: 9e9}
+    for dtype in [*seconds] * repeats:
+        rows, columns = x.to(dtype), weight.to(dtype)
+        begin = time.perf_counter()
+        nn.functional.linear(rows, columns)
+        seconds[dtype] = min(seconds[dtype], time.perf_counter() - begin)
+    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
 @torch.no_grad()
 def sample(
-    model: nn.Module, prompt_ids: list[list[int]], *, generation_config, eos_token_ids: list[int], pad_token_id: int = 0
+    model: nn.Module,
+    prompt_ids: list[list[int]],
+    *,
+    generation_config,
+    eos_token_ids: list[int],
+    pad_token_id: int = 0,
+    dtype: torch.dtype | None = None,
 ) -> list[list[int]]:
     """One completion for each prompt, drawn with torch's global random state; `why_not` must have said None.
 
@@ -95,6 +136,7 @@ def sample(
         generation_config: `transformers.GenerationConfig`.
         eos_token_ids: a completion ends with the first of them, or after `max_new_tokens`.
         pad_token_id: what transformers' processors (a repetition penalty) see to the left of a shorter prompt.
+        dtype: that the weights are rounded to for as long as this lasts. None: none are.
     Returns: token ids with the final eos, as TRL's `_generate_single_turn` returns them.
     Raises: ValueError for an empty prompt, or where the model's scores are no distribution.
     """
@@ -105,14 +147,15 @@ def sample(
     distinct: dict[tuple, int] = {}
     of_row = torch.tensor([distinct.setdefault(tuple(prompt), len(distinct)) for prompt in prompt_ids])
     width, room = max(map(len, distinct)), options.max_new_tokens
+    shared = _beginning(list(distinct))
     ids = torch.full((len(distinct), width + room), pad_token_id)  # [P, L + T], prompts to the left of column L
-    mask = torch.ones_like(ids)
+    mask = torch.ones_like(ids)  # of the cache's places: what all begin with, padding, the rest
     for row, prompt in enumerate(distinct):
         ids[row, width - len(prompt) : width] = torch.tensor(prompt)
-        mask[row, : width - len(prompt)] = 0
+        mask[row, len(shared) : len(shared) + width - len(prompt)] = 0
     choose = _chooser(decoder, options, len(prompt_ids), width)
-    with _evaluating(model), merged(model):
-        logits, cache = _read(decoder, ids[:, :width], mask[:, :width])
+    with _evaluating(model), merged(model, dtype=dtype), heads_grouped(decoder), _rows_in_a_row(decoder):
+        logits, cache = _read(decoder, torch.tensor([shared]).long(), ids[:, len(shared) : width], mask[:, :width])
         cache.batch_select_indices(of_row)  # from here on N rows
         ids, mask = ids[of_row], mask[of_row]
         eos = torch.tensor(eos_token_ids)
@@ -120,12 +163,25 @@ def sample(
     return [row[:length] for row, length in zip(ids[:, width:].tolist(), lengths.tolist(), strict=True)]
 
 
-def _read(decoder, prompts: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
-    """Logits of the first token, [P, V], and the cache of the prompts."""
+def _beginning(prompts: list[tuple]) -> tuple:
+    """The tokens that all prompts begin with, of several prompts; each keeps a token of its own.
+
+    >>> _beginning([(1, 2, 3), (1, 2), (1, 2, 5)])
+    (1,)
+    """
+    return tuple(os.path.commonprefix(prompts)[: min(map(len, prompts)) - 1]) if len(prompts) > 1 else ()
+
+
+def _read(decoder, shared: Tensor, rest: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
+    """Logits of the first token, [P, V], and the cache of the prompts: `shared` [1, S], then the `rest` [P, L − S]."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
-    return _logits(decoder, prompts, mask, (mask.cumsum(1) - 1).clamp(min=0), cache), cache
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    if span := shared.shape[1]:
+        _logits(decoder, shared, mask[:1, :span], positions[:1, :span], cache)
+        cache.batch_select_indices(torch.zeros(len(rest), dtype=torch.long))
+    return _logits(decoder, rest, mask, positions[:, span:], cache), cache
 
 
 def _logits(decoder, ids: Tensor, mask: Tensor, positions: Tensor, cache) -> Tensor:
@@ -187,6 +243,17 @@ def drawn(scores: Float[Tensor, "N V"], uniforms: Float[Tensor, " N"]) -> Int[Te
         raise ValueError("the scores must be finite or −inf (got NaN or ∞). Look for the step at which weights broke.")
     marks = uniforms.double() * cumulated[:, -1]  # below the sum, which is 1 but for rounding
     return torch.searchsorted(cumulated, marks[:, None], right=True)[:, 0]
+
+
+@contextlib.contextmanager
+def _rows_in_a_row(decoder) -> Iterator[None]:
+    """Inside, the head gets its rows one behind the other: of a view torch would multiply each with a weight's copy."""
+    head = decoder.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda module, hidden: hidden[0].contiguous())
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _decoder(model: Any) -> Any:

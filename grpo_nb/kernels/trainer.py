@@ -1,16 +1,17 @@
-"""TRL's `GRPOTrainer` with the package's own loss in it, and the same numbers at a lower cost: five switches."""
+"""TRL's `GRPOTrainer` with the package's own loss in it, and the same numbers at a lower cost: six switches."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import trl
 from trl.models.utils import unwrap_model_for_generation
 
 from grpo_nb.kernels import dead_rows, package_loss, plug, prefix, sampler
 
 NO_LOSS = "Change that, or pass none."
-SWITCHES = ("own_loss", "linear_head", "shared_prefix", "drop_dead_rows", "cached_sampler")
+SWITCHES = ("own_loss", "linear_head", "shared_prefix", "drop_dead_rows", "cached_sampler", "bf16_sampler")
 
 
 class KernelGRPOTrainer(trl.GRPOTrainer):
@@ -25,6 +26,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
     | `shared_prefix`  | each distinct beginning once, no padding           | rounding                               |
     | `drop_dead_rows` | rows that cannot move the weights do not go back   | `vespo/phi_seq_mean` is of the others  |
     | `cached_sampler` | prompts read once, ended completions leave a batch | other draws from the same distribution |
+    | `bf16_sampler`   | weights rounded to bfloat16 while sampling         | the policy, by a rounding; off by itself |
 
     Where a switch would not be exact, TRL's own way is taken; `left_to_trl()` says where and why. The first training
     step compares log-probs and gradients with TRL's.
@@ -35,7 +37,8 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
             **settings)` → [N, T], with logps, old_logps and mask [N, T], advantages [N, 1], and the settings of the
             config that a loss reads (`epsilon`, `delta`, …). KL penalty, masks and the loss type's mean follow it.
     Raises: ValueError for a loss that cannot train (tried before the model is touched), a loss without `own_loss`,
-        `shared_prefix` without `linear_head`, and whatever `plug.check_trainer` refuses.
+        `shared_prefix` without `linear_head`, `bf16_sampler` without `cached_sampler`, and whatever
+        `plug.check_trainer` refuses.
     """
 
     def __init__(
@@ -47,12 +50,18 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
         shared_prefix: bool = True,
         drop_dead_rows: bool = True,
         cached_sampler: bool = True,
+        bf16_sampler: bool = False,
         **kwargs,
     ):
         if shared_prefix and not linear_head:
             raise ValueError(
                 "shared_prefix needs linear_head, which scores tokens wherever they stand (got shared_prefix=True, "
                 "linear_head=False). Turn on both, or neither."
+            )
+        if bf16_sampler and not cached_sampler:
+            raise ValueError(
+                "bf16_sampler needs cached_sampler, whose weights it rounds (got bf16_sampler=True, "
+                "cached_sampler=False). Turn on both, or leave bf16_sampler off."
             )
         if loss is not None and not own_loss:
             raise ValueError("a loss of your own needs own_loss (got own_loss=False). Turn it on, or pass no loss.")
@@ -69,6 +78,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
         own = super()._get_per_token_logps_and_entropies
         self._plug = plug.Plug(self, own, shared_prefix=shared_prefix) if linear_head else None
         self._drops_dead_rows, self._has_cached_sampler = drop_dead_rows, cached_sampler
+        self._has_bf16_sampler = bf16_sampler
         self._droppers = self._plug.droppers if self._plug else prefix.droppers(self.model)
 
     def left_to_trl(self) -> dict[str, str]:
@@ -83,6 +93,8 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
             reasons["own_loss"] = package_loss.why_not(self, {})
         if self._has_cached_sampler:
             reasons["cached_sampler"] = self._why_not_sampler()
+        if self._has_bf16_sampler:
+            reasons["bf16_sampler"] = reasons["cached_sampler"] or sampler.why_not_bf16(self.model)
         return {switch: reason for switch, reason in reasons.items() if reason}
 
     def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
@@ -130,6 +142,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
         """Completions of prompts that come `num_generations` times each, as token ids; log-probs None."""
         if images or multimodal_fields or not self._has_cached_sampler or self._why_not_sampler():
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, **options)
+        rounds = self._has_bf16_sampler and not sampler.why_not_bf16(self.model)
         with unwrap_model_for_generation(
             self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
         ) as model:
@@ -139,6 +152,7 @@ class KernelGRPOTrainer(trl.GRPOTrainer):
                 generation_config=self.generation_config,
                 eos_token_ids=self.eos_token_ids,
                 pad_token_id=self._tokenizer.pad_token_id,
+                dtype=torch.bfloat16 if rounds else None,
             )
         return completions, None
 
