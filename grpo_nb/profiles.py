@@ -193,22 +193,21 @@ CI: dict[str, dict] = {
     "evaluate": {"num_return_sequences": 2, "batch_size": 256},
 }
 
+SUMS = {"min_terms": 2, "max_terms": 2, "allow_parentheses": False, "allow_negation": False}
+TINY_SUMS = {
+    "options": {**SUMS, "min_digits": 1, "max_digits": 1, "operators": ["+", "-"]},
+    "num_train": 96,
+    "num_held_out": 0,
+}
+
 # laptop: a real language model, from the package index, on two cores; `models.load_pretrained` says from where.
 LAPTOP: dict[str, dict] = {
     "task": {
         "name": "gym",  # a task of reasoning-gym
         "gym": "basic_arithmetic",
-        "options": {
-            "min_terms": 2,
-            "max_terms": 2,
-            "min_digits": 2,  # difficulty: digits of each addend
-            "max_digits": 2,
-            "operators": ["+"],
-            "allow_parentheses": False,
-            "allow_negation": False,
-        },
+        "options": {**SUMS, "min_digits": 3, "max_digits": 3, "operators": ["+"]},  # difficulty: digits of each addend
         "question": "What is {expression}?",
-        "traces": "gsm8k_sample",  # the data set whose worked answers SFT imitates, for their layout
+        "traces": TINY_SUMS,  # what SFT imitates: the layout, on problems that the model can do
         "num_train": 500,
         "num_held_out": 128,
         "system_prompt": "Show your work.",
@@ -224,8 +223,8 @@ LAPTOP: dict[str, dict] = {
     "sft": {
         **CPU["sft"],
         "per_device_train_batch_size": 8,
-        "max_steps": 16,
-        "learning_rate": 1e-3,
+        "max_steps": 14,
+        "learning_rate": 5e-4,
         "max_length": 256,
         "logging_steps": 1,
         "save_steps": 8,

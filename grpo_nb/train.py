@@ -343,11 +343,18 @@ def _written_by_others(folder: Path) -> str:
 
 
 def trace_rows(profile: SimpleNamespace, *, seed: int = 0) -> list[dict]:
-    """Rows with working-out to imitate: the task's own, or those of the data set that `task["traces"]` names."""
+    """Rows with working-out to imitate: the task's own; or of what `task["traces"]` says, the name of a data set, or a
+    dict of what differs from the task (easier options, fewer rows).
+    """
     rows, held_out = data.load_task(profile.task, seed=seed)
-    if "traces" in profile.task:
-        rows = data.without_problems(data.load_rows(profile.task["traces"]), held_out)
-    return rows
+    if "traces" not in profile.task:
+        return rows
+    traces = profile.task["traces"]
+    if isinstance(traces, dict):
+        rows, _ = data.load_task({**profile.task, **traces}, seed=seed)
+    else:
+        rows = data.load_rows(traces)
+    return data.without_problems(rows, held_out)
 
 
 def short_traces(rows: Sequence[dict], tokenizer, profile: SimpleNamespace) -> tuple[list[dict], int]:
