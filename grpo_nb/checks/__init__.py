@@ -23,6 +23,7 @@ gives None. `predict` asks for a guess before a cell computes.
 | `experiments`   | `check_noise`, `check_paired_error`, …     | the bench: noise, pairs, an arm to find              |
 | `runs`          | `check_clip_run`, `check_loss_run`, …      | runs with one setting changed: better, worse, noise  |
 | `interruptions` | `check_goes_on`, `check_seal`, …           | checkpoints: which is taken, what a seal holds       |
+| `real_models`   | `check_mixed`, `check_one_answer`, …       | a real model: mixed groups, a strict reward, a run   |
 """
 
 from grpo_nb.checks.adapters import check_is_trained, check_joined, check_scaled
@@ -38,6 +39,7 @@ from grpo_nb.checks.interruptions import check_goes_on, check_save_steps, check_
 from grpo_nb.checks.linear_heads import check_merged_entropy, check_pulls, check_tokens_that_fit
 from grpo_nb.checks.losses import check_kl_estimate, check_loss_type, check_push
 from grpo_nb.checks.predictions import predict
+from grpo_nb.checks.real_models import check_kept, check_mixed, check_one_answer
 from grpo_nb.checks.runs import check_clip_run, check_loss_run, check_reward_run, check_sampling_run, check_steps_run
 from grpo_nb.checks.texts import check_completion_mask, check_faults, check_template
 from grpo_nb.checks.variants import check_cheapest, check_leave_one_out, check_strict_mask
