@@ -36,6 +36,7 @@ RUNS: dict[str, dict] = {
     "a constant learning rate": {"CHANGES": {"lr_scheduler_type": "constant"}},
     "half the batch": {"CHANGES": {"per_device_train_batch_size": 32}},
     "a penalty of 0.04": {"CHANGES": {"beta": 0.04}},
+    "50 rows": {"ROWS": 50},
     "rank 2": {"RANK": 2},
     "rank 64": {"RANK": 64},
 }
