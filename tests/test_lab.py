@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import survival
+from benchmarks import laptop, survival
 from grpo_nb import lab, models, profiles, rewards, train
 from grpo_nb.lab import arms, differences, records, training
 from grpo_nb.runs import tracking
@@ -384,10 +384,31 @@ def test_a_damaged_record_is_refused_in_words(tmp_path, monkeypatch, text):
         records.find("key")
 
 
-def test_the_record_of_the_series_is_small_and_tells_no_place():
-    text = experiments.RECORD.read_text(encoding="utf8")
+def test_whole_runs_are_read_where_there_are_some(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRPO_NB_RECORDS", str(tmp_path))
+    assert lab.recorded("laptop") == []
+    (tmp_path / "laptop.json").write_text('{"runs": [{"seed": 3}]}', encoding="utf8")
+    assert lab.recorded("laptop") == [{"seed": 3}]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "[]", "{}", '{"runs": 7}'])
+def test_damaged_runs_are_refused_in_words(tmp_path, monkeypatch, text):
+    (tmp_path / "laptop.json").write_text(text, encoding="utf8")
+    monkeypatch.setenv("GRPO_NB_RECORDS", str(tmp_path))
+    with pytest.raises(ValueError, match=r"laptop\.json must be a record of runs .*Restore the file"):
+        lab.recorded("laptop")
+
+
+@pytest.mark.parametrize("record", [experiments.RECORD, laptop.RECORD], ids=lambda path: path.stem)
+def test_a_record_of_the_series_is_small_and_tells_no_place(record):
+    text = record.read_text(encoding="utf8")
     assert len(text) < 250_000
     assert not re.search(r"[/\\](home|root|work|Users|tmp)[/\\]|[A-Z]:\\", text)
+
+
+def test_the_records_say_what_they_were_made_of():
+    assert {one["name"] for one in lab.recorded("laptop")} <= laptop.RUNS.keys()
+    text = experiments.RECORD.read_text(encoding="utf8")
     assert {key for batch in json.loads(text)["batches"] for key in batch["machine"]} == {"processor", "gpu", "threads"}
 
 

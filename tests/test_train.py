@@ -1,6 +1,7 @@
 """What the assembled trainers train, and that a run is refused before it costs anything."""
 
 import copy
+import re
 import threading
 
 import pytest
@@ -68,6 +69,17 @@ def test_where_few_traces_are_short_the_shortest_are_kept(profile, tiny):
     profile.policy["max_seq_length"] = lengths[0] - 1
     with pytest.raises(ValueError, match=rf"at least one row must fit \(got 300 rows, shortest {lengths[0]}, limit"):
         train.short_traces(rows, tiny[1], profile)
+
+
+def test_traces_may_be_easier_problems_of_the_task(profile):
+    profile.task["traces"] = {"digits": 1, "num_train": 30, "num_held_out": 0}
+    _, held_out = data.load_task(profile.task)
+    traces = train.trace_rows(profile)
+    assert len(traces) == 30 and all(re.fullmatch(r"What is \d\+\d\?", row["problem"]) for row in traces)
+    profile.task["digits"] = 1  # the same problems: those that are held out are not shown
+    profile.task.update(num_train=20, num_held_out=10)
+    shown = {row["problem"] for row in train.trace_rows(profile)}
+    assert 20 <= len(shown) < 30 and not shown & {row["problem"] for row in data.load_task(profile.task)[1]}
 
 
 def test_a_profile_that_will_evaluate_has_its_warm_start(profile, rows, monkeypatch):
