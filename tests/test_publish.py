@@ -296,6 +296,34 @@ def test_a_dead_kernel_is_a_failure(tmp_path):
     assert outcome.failure.startswith("x.ipynb, cell 1: the kernel died")
 
 
+WAIT = """
+import pathlib, time
+for _ in range(6000):
+    if pathlib.Path("begun").exists():
+        break
+    time.sleep(0.01)
+else:
+    raise TimeoutError("nothing runs beside this")
+"""
+
+
+def test_notebooks_run_side_by_side_but_one_waits_for_that_whose_run_it_takes(tmp_path, capsys):
+    leave = "import pathlib; pathlib.Path('{}').touch()".format
+    nbformat.write(notebook(WAIT, leave("run")), tmp_path / "06_first.ipynb")
+    needs = "1 minute after notebook 06, else 2"
+    nbformat.write(titled("import os; assert os.path.exists('run')", needs=needs), tmp_path / "07_after.ipynb")
+    nbformat.write(notebook(leave("begun")), tmp_path / "08_beside.ipynb")
+    # 07 takes the second place and waits there, so the third is what lets 06 end.
+    outcomes = publish.execute_all(tmp_path, dict(os.environ), at_once=3)
+    assert [(outcome.path.stem, outcome.failure) for outcome in outcomes] == [
+        ("06_first", ""),
+        ("07_after", ""),
+        ("08_beside", ""),
+    ]
+    begun = re.findall(r"^(\d\d)_\w+\.ipynb …$|^(\d\d)_\w+\.ipynb: ", capsys.readouterr().out, re.MULTILINE)
+    assert begun.index(("", "06")) < begun.index(("07", "")), "06 has ended when 07 begins"
+
+
 def test_refresh_writes_clean_stamped_outputs(folder, monkeypatch):
     monkeypatch.setenv("GRPO_NB_PROFILE", "ci")
     path = folder / "02_answer.ipynb"

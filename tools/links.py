@@ -115,6 +115,16 @@ def card(text: str, minutes: float, others: dict[str, float]) -> str:
     return NEEDS.sub(needs, text)
 
 
+def needed_first(text: str) -> str | None:
+    """Number of the notebook whose run another takes up, by its card; None if it needs none.
+
+    >>> needed_first("*Needs* · CPU, 1 minute after notebook 06, else 4")
+    '06'
+    """
+    found = NEEDS.search(text)
+    return found and found[1]
+
+
 def table(rows: str, notebooks: dict[str, dict]) -> str:
     """README's rows, one for each notebook: as they are written there, or from its title; its minutes ("?" if unknown).
 

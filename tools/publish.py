@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
+from concurrent import futures
 from pathlib import Path
 
 from grpo_nb import models, profiles
@@ -124,23 +125,39 @@ def execute(path: Path, env: dict[str, str]) -> report.Outcome:
     return report.Outcome(path, notebook, (time.perf_counter() - start) / 60, failure)
 
 
-def execute_all(folder: Path, env: dict[str, str], names: list[str] | None = None) -> list[report.Outcome]:
-    """Execute the notebooks of a folder in the order of their numbers, each in a fresh kernel, saying how it went.
+def execute_all(
+    folder: Path, env: dict[str, str], names: list[str] | None = None, *, at_once: int = 1
+) -> list[report.Outcome]:
+    """Execute the notebooks of a folder, each in a fresh kernel, saying how it went.
 
+    Args:
+        at_once: notebooks that run side by side, begun in the order of their numbers; one whose card reads
+            "after notebook 06" waits for that one, whose run it takes up.
+    Returns: in the order of the numbers.
     Raises: ValueError for a name without a notebook.
     """
     paths = sorted(folder.glob("*.ipynb"))
     known = [path.stem for path in paths]
     if unknown := [name for name in names or [] if name not in known]:
         raise ValueError(f"a notebook's name must be one of {', '.join(known)} (got {', '.join(unknown)}).")
-    outcomes = []
-    for path in paths:
-        if names and path.stem not in names:
-            continue
-        print(f"{path.name} …", end=" ", flush=True)
-        outcomes.append(execute(path, env))
-        print(outcomes[-1].failure or f"{outcomes[-1].minutes:.1f} min", flush=True)
-    return outcomes
+    begun: dict[str, futures.Future] = {}
+
+    def run(path: Path) -> report.Outcome:
+        if (first := links.needed_first(path.read_text(encoding="utf8"))) in begun:
+            begun[first].result()
+        print(f"{path.name} …", flush=True)
+        outcome = execute(path, env)
+        print(f"{path.name}: {outcome.failure or f'{outcome.minutes:.1f} min'}", flush=True)
+        return outcome
+
+    with futures.ThreadPoolExecutor(at_once) as pool:
+        for path in paths:
+            if not names or path.stem in names:
+                begun[path.stem[:2]] = pool.submit(run, path)
+        try:
+            return [each.result() for each in begun.values()]
+        except KeyboardInterrupt:
+            os._exit(130)  # no thread can be stopped; the kernels end with the process that began them
 
 
 def tutorial(build: Path, notebooks: Path = ROOT / "notebooks") -> int:
@@ -158,7 +175,9 @@ def tutorial(build: Path, notebooks: Path = ROOT / "notebooks") -> int:
         shutil.rmtree(build / "outputs.previous", ignore_errors=True)
         outputs.rename(build / "outputs.previous")
     outputs.mkdir(parents=True)
-    outcomes = execute_all(copies, {**os.environ, "GRPO_NB_PROFILE": profile, "GRPO_NB_OUTPUTS": str(outputs)})
+    is_small = "model_name" not in profiles.current().policy  # else one fills the card, or the memory
+    env = {**os.environ, "GRPO_NB_PROFILE": profile, "GRPO_NB_OUTPUTS": str(outputs)}
+    outcomes = execute_all(copies, env, at_once=min(2, os.cpu_count() or 1) if is_small else 1)
     for outcome in outcomes:
         _write_notebook(outcome.path, links.stamp(outcome.notebook, profile, outcome.minutes))
         files.write_text(outcome.path.with_suffix(".html"), reading.page(outcome.notebook, outcome.path.stem))
