@@ -78,7 +78,7 @@ def test_options_that_change_the_loss_change_it_alike(changes, tmp_path):
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
 def test_with_the_head_and_all_that_is_left_out_the_weights_are_the_same(loss_type, tmp_path):
     """As the cpu profile trains: both losses behind the same four switches."""
-    switches = dict.fromkeys(SWITCHES, True)
+    switches = dict(profiles.CPU["kernels"])
     assert_trains_as_trl(tmp_path, switches=switches, loss_type=loss_type, num_iterations=2, epsilon=1e-3)
 
 
@@ -157,7 +157,7 @@ def test_what_losses_says_is_what_trains(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="must say what it is divided by .*reinforce"):
         losses.grpo_loss(torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), loss_type="reinforce")
     monkeypatch.setattr(losses.reduction, "divisors", divisors)
-    switches = dict.fromkeys(SWITCHES, True)
+    switches = dict(profiles.CPU["kernels"])
     weights, log, trainer = trained(tmp_path, switches=switches, loss_type="reinforce")
     assert trainer.left_to_trl() == {"drop_dead_rows": "how reinforce divides is not known here"}
     on_policy, *_ = trained(tmp_path, switches={**switches, "drop_dead_rows": False}, loss_type="luspo")
@@ -214,7 +214,7 @@ def test_a_loss_of_ones_own_trains_every_row(tmp_path):
     def surer(logps, old_logps, advantages, mask, **settings):
         return -logps  # whatever was sampled, more of it
 
-    switches = dict.fromkeys(SWITCHES, True) | {"loss": surer}
+    switches = dict(profiles.CPU["kernels"]) | {"loss": surer}
     ours, log, trainer = trained(tmp_path, switches=switches, loss_type="bnpo", max_steps=3)
     assert trainer.left_to_trl() == {"drop_dead_rows": "a loss of your own may train any row"}
     assert any(row.get("frac_reward_zero_std") for row in log), "there were groups without a difference"
