@@ -22,7 +22,8 @@ ON = {
     "shared_prefix": {"linear_head", "shared_prefix"},
     "drop_dead_rows": {"drop_dead_rows"},
 }
-NATS, SHARE = 2e-4, 2e-5  # largest difference of a log-prob or entropy; of gradients, relative to the largest
+NATS, SHARE = 2e-4, 2e-5  # largest difference of a log-prob or entropy; of gradients, relative to the largest, or 3 ×
+# what TRL's own differ by if it takes the rows one by one
 LENGTHS = pytest.mark.parametrize("ragged", [False, True], ids=["one length", "many lengths"])
 
 
@@ -45,6 +46,17 @@ def few_rows(ragged: bool) -> dict:
     return inputs
 
 
+def row_by_row(stock, inputs: dict, policy) -> dict:
+    """TRL's gradients as the sum of those of single rows: how far rounding alone takes them, whatever ran before."""
+    rows = [
+        tiny.gradients(
+            stock._compute_loss(policy, {k: v[i : i + 1] if v.ndim else v for k, v in inputs.items()}), policy
+        )
+        for i in range(len(inputs["prompt_ids"]))
+    ]
+    return {name: sum(row[name] for row in rows) for name in rows[0]}
+
+
 @LENGTHS
 def test_log_probs_entropies_and_lora_gradients_are_trls(ragged, policy, tmp_path):
     """By each switch, and by all of them together."""
@@ -55,6 +67,7 @@ def test_log_probs_entropies_and_lora_gradients_are_trls(ragged, policy, tmp_pat
         theirs = stock._get_per_token_logps_and_entropies(policy, *tiny.ids_of(inputs), compute_entropy=True)[:2]
     gradients = tiny.gradients(stock._compute_loss(policy, dict(inputs)), policy)
     assert all(value.norm() > 0 for name, value in gradients.items() if "lora" in name)
+    allowed = max(SHARE, 3 * tiny.distance(row_by_row(stock, inputs, policy), gradients))
     counts = inputs["completion_mask"].bool()
     real_and_quick = policy.config.vocab_size > tiny.V and not ragged
     for name, on in list(ON.items())[: 1 if real_and_quick else None]:
@@ -62,7 +75,7 @@ def test_log_probs_entropies_and_lora_gradients_are_trls(ragged, policy, tmp_pat
         ours = tiny.trainer_of(policy, folder, kind=KernelGRPOTrainer, switches=switches)
         assert not ours.left_to_trl().keys() - {"bf16_sampler"}, name
         found = tiny.gradients(ours._compute_loss(policy, dict(inputs)), policy)
-        assert tiny.distance(found, gradients) < SHARE, name
+        assert tiny.distance(found, gradients) < allowed, name
         if "linear_head" in on:
             with torch.no_grad():
                 mine = ours._get_per_token_logps_and_entropies(policy, *tiny.ids_of(inputs), compute_entropy=True)[:2]
