@@ -22,21 +22,27 @@ ON = {
     "shared_prefix": {"linear_head", "shared_prefix"},
     "drop_dead_rows": {"drop_dead_rows"},
 }
-NATS, SHARE = 2e-4, 2e-5  # largest difference of a log-prob or entropy; of gradients, relative to the largest, or 3 ×
-# what TRL's own differ by if it takes the rows one by one
+NATS, SHARE = 2e-4, 2e-5  # largest difference of a log-prob or entropy; of gradients, relative to the largest
 LENGTHS = pytest.mark.parametrize("ragged", [False, True], ids=["one length", "many lengths"])
 
 
 @pytest.fixture(scope="module", params=["relative", "SmolLM2"])
 def policy(request):
-    """Under a LoRA adapter that says something; the tests leave it as it is."""
+    """Under a LoRA adapter that says something; the tests leave it as it is.
+
+    On one thread, whatever ran before: two share the few rows of these tests between them, and products of one or two
+    rows the library sums in an order that rounds ten times as much (2.3e-5 in place of 2.0e-6; `heads.row_count`).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     is_real = request.param == "SmolLM2"
     own = models.own_copy(request.getfixturevalue("smol")[0]) if is_real else tiny.tiny_model("Llama", **RELATIVE)
     adapted = tiny.with_lora(own)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             parameter.data.mul_(0.2 if is_real else 1.0)
-    return adapted
+    yield adapted
+    torch.set_num_threads(threads)
 
 
 def few_rows(ragged: bool) -> dict:
@@ -44,17 +50,6 @@ def few_rows(ragged: bool) -> dict:
     inputs = tiny.micro_batch(groups=2, size=2, seed=1, ragged=ragged)
     inputs["advantages"][1] = 0.0
     return inputs
-
-
-def row_by_row(stock, inputs: dict, policy) -> dict:
-    """TRL's gradients as the sum of those of single rows: how far rounding alone takes them, whatever ran before."""
-    rows = [
-        tiny.gradients(
-            stock._compute_loss(policy, {k: v[i : i + 1] if v.ndim else v for k, v in inputs.items()}), policy
-        )
-        for i in range(len(inputs["prompt_ids"]))
-    ]
-    return {name: sum(row[name] for row in rows) for name in rows[0]}
 
 
 @LENGTHS
@@ -67,7 +62,6 @@ def test_log_probs_entropies_and_lora_gradients_are_trls(ragged, policy, tmp_pat
         theirs = stock._get_per_token_logps_and_entropies(policy, *tiny.ids_of(inputs), compute_entropy=True)[:2]
     gradients = tiny.gradients(stock._compute_loss(policy, dict(inputs)), policy)
     assert all(value.norm() > 0 for name, value in gradients.items() if "lora" in name)
-    allowed = max(SHARE, 3 * tiny.distance(row_by_row(stock, inputs, policy), gradients))
     counts = inputs["completion_mask"].bool()
     real_and_quick = policy.config.vocab_size > tiny.V and not ragged
     for name, on in list(ON.items())[: 1 if real_and_quick else None]:
@@ -75,7 +69,7 @@ def test_log_probs_entropies_and_lora_gradients_are_trls(ragged, policy, tmp_pat
         ours = tiny.trainer_of(policy, folder, kind=KernelGRPOTrainer, switches=switches)
         assert not ours.left_to_trl().keys() - {"bf16_sampler"}, name
         found = tiny.gradients(ours._compute_loss(policy, dict(inputs)), policy)
-        assert tiny.distance(found, gradients) < allowed, name
+        assert tiny.distance(found, gradients) < SHARE, name
         if "linear_head" in on:
             with torch.no_grad():
                 mine = ours._get_per_token_logps_and_entropies(policy, *tiny.ids_of(inputs), compute_entropy=True)[:2]
